@@ -1,0 +1,167 @@
+"""Settings from the environment and `.env`; every name is documented in `.env.example`."""
+
+import json
+import sys
+from enum import StrEnum
+from functools import lru_cache
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PLACEHOLDER = "change-me"
+"""The value of secrets in `.env.example`; refused outside development."""
+
+
+class Environment(StrEnum):
+    """Where the process runs. Anything but development refuses placeholder secrets."""
+
+    DEVELOPMENT = "development"
+    PRODUCTION = "production"
+
+
+def _empty_as_none(value: object) -> object:
+    return None if value == "" else value
+
+
+class Settings(BaseSettings):
+    """All settings of the orchestrator's processes."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
+
+    environment: Environment = Environment.DEVELOPMENT
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "json", "pretty"] = "auto"
+
+    database_url: str
+    redis_url: str
+
+    minio_endpoint: str
+    minio_public_endpoint: Annotated[str | None, BeforeValidator(_empty_as_none)] = None
+    minio_access_key: str = Field(min_length=3)
+    minio_secret_key: SecretStr = Field(min_length=8)
+    minio_bucket: str = Field(default="pipeline3d", pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
+    minio_region: str = "us-east-1"
+    minio_secure: Annotated[bool | None, BeforeValidator(_empty_as_none)] = None
+
+    secret_key: SecretStr = Field(min_length=8)
+    first_superuser_username: str = Field(default="admin", min_length=1, max_length=100)
+    first_superuser_password: SecretStr = Field(min_length=8)
+    first_superuser_api_key: SecretStr = Field(min_length=8)
+    worker_api_key: SecretStr = Field(min_length=8)
+
+    backend_cors_origins: Annotated[list[str], NoDecode] = []
+    upload_ticket_seconds: int = Field(default=900, ge=1, le=7 * 86400)
+    upload_keep_seconds: int = Field(default=86400, ge=1)
+    download_url_seconds: int = Field(default=3600, ge=1, le=7 * 86400)
+
+    max_active_jobs_per_user: int = Field(default=5, ge=1, le=1000)
+    lease_seconds: float = Field(default=60, gt=0)
+    heartbeat_seconds: float = Field(default=10, gt=0)
+    retry_base_seconds: float = Field(default=30, ge=0)
+    retry_max_seconds: float = Field(default=300, ge=0)
+    dispatch_interval_seconds: float = Field(default=1, gt=0)
+    worker_live_seconds: float = Field(default=75, gt=0)
+
+    @field_validator("database_url")
+    @classmethod
+    def _use_asyncpg(cls, url: str) -> str:
+        scheme, separator, rest = url.partition("://")
+        if not separator or scheme not in {"postgres", "postgresql", "postgresql+asyncpg"}:
+            raise ValueError(
+                "must be a PostgreSQL URL such as postgresql+asyncpg://user:password@host:5432/name"
+            )
+        return f"postgresql+asyncpg://{rest}"
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis_url(cls, url: str) -> str:
+        if urlsplit(url).scheme not in {"redis", "rediss", "unix"}:
+            raise ValueError("must be a Redis URL such as redis://localhost:6379/0")
+        return url
+
+    @field_validator("minio_endpoint", "minio_public_endpoint")
+    @classmethod
+    def _check_endpoint(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        if "://" not in url:
+            url = f"http://{url}"
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.strip("/"):
+            raise ValueError("must be scheme://host:port without a path, such as http://host:9000")
+        return f"{parts.scheme}://{parts.netloc}"
+
+    @field_validator("backend_cors_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        text = value.strip()
+        if text.startswith("["):
+            return json.loads(text)
+        return [origin.strip().rstrip("/") for origin in text.split(",") if origin.strip()]
+
+    @field_validator("backend_cors_origins")
+    @classmethod
+    def _refuse_any_origin(cls, origins: list[str]) -> list[str]:
+        if "*" in origins:
+            raise ValueError("must list origins one by one; * would let any site use credentials")
+        return origins
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.heartbeat_seconds * 2 > self.lease_seconds:
+            raise ValueError("HEARTBEAT_SECONDS must be at most half of LEASE_SECONDS")
+        if self.environment is not Environment.DEVELOPMENT:
+            secrets = {
+                "SECRET_KEY": self.secret_key,
+                "FIRST_SUPERUSER_PASSWORD": self.first_superuser_password,
+                "FIRST_SUPERUSER_API_KEY": self.first_superuser_api_key,
+                "WORKER_API_KEY": self.worker_api_key,
+                "MINIO_SECRET_KEY": self.minio_secret_key,
+            }
+            weak = [n for n, s in secrets.items() if s.get_secret_value() == PLACEHOLDER]
+            if weak:
+                raise ValueError(f"{', '.join(weak)} still has the value of .env.example")
+            minimum = 32
+            if len(self.secret_key.get_secret_value()) < minimum:
+                raise ValueError(f"SECRET_KEY must have at least {minimum} characters")
+        return self
+
+    @property
+    def storage_secure(self) -> bool:
+        """Whether the storage endpoint is spoken to by TLS."""
+        if self.minio_secure is not None:
+            return self.minio_secure
+        return self.minio_endpoint.startswith("https://")
+
+
+def describe_settings_error(error: ValidationError) -> str:
+    """One sentence for each missing or malformed setting, without its value."""
+    lines = []
+    for item in error.errors(include_url=False, include_input=False):
+        name = "_".join(str(part) for part in item["loc"]).upper()
+        if item["type"] == "missing":
+            lines.append(f"{name} is not set; see .env.example.")
+        else:
+            reason = item["msg"].removeprefix("Value error, ")
+            lines.append(f"{name}: {reason}." if name else f"{reason}.")
+    return "\n".join(lines)
+
+
+@lru_cache
+def get_settings() -> Settings:
+    """The process's settings; stops the process with a sentence when one is wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        sys.exit(f"Settings are not usable:\n{describe_settings_error(error)}")

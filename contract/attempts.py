@@ -1,0 +1,137 @@
+"""One attempt's conversation: claim, heartbeat, finish."""
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from contract.base import PROTOCOL_VERSION, ErrorCode, Message, UtcDatetime
+
+WorkerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+
+ATTEMPT_TOKEN_HEADER = "X-Attempt-Token"  # noqa: S105  (a header's name)
+
+
+class ClaimRequest(Message):
+    """A worker that popped the task asks for the right to run it.
+
+    `claim_id` is drawn by the worker once for each claim: the same claim repeated after a lost
+    answer gets the same lease and token; anybody else's claim gets 409.
+    """
+
+    worker_name: WorkerName
+    claim_id: UUID
+    protocol: int = PROTOCOL_VERSION
+
+
+class InputFile(Message):
+    """One uploaded object that a parameter names, ready to download."""
+
+    parameter: str
+    object_name: str
+    url: str
+    etag: str
+    size_bytes: int
+    media_type: str
+
+
+class JobSpec(Message):
+    """Everything a worker needs to run one attempt."""
+
+    protocol: int = PROTOCOL_VERSION
+    attempt_id: UUID
+    job_id: UUID
+    attempt: int = Field(description="1 for the first attempt of the job's budget")
+    model_id: str
+    model_version: str
+    pipeline: str
+    params: dict[str, Any]
+    prompt: str | None
+    inputs: list[InputFile]
+    time_limit_seconds: int
+    lease_seconds: int
+    heartbeat_seconds: int
+    lease_expires_at: UtcDatetime
+    attempt_token: str
+    traceparent: str | None
+
+
+class Progress(Message):
+    """How far a run is: percent never falls within one attempt."""
+
+    percent: float = Field(ge=0, le=100)
+    stage: str = Field(max_length=64)
+    message: str | None = Field(default=None, max_length=500)
+
+
+class AttemptHeartbeat(Message):
+    """The attempt is alive; extends its lease."""
+
+    progress: Progress | None = None
+
+
+class AttemptHeartbeatReply(Message):
+    """Whether to go on, and until when the lease runs."""
+
+    cancel_requested: bool
+    lease_expires_at: UtcDatetime
+
+
+class FailureCode(StrEnum):
+    """Failures that the platform itself reports; a pipeline may add its own codes."""
+
+    WORKER_LOST = "WORKER_LOST"
+    WORKER_CRASHED = "WORKER_CRASHED"
+    TIME_LIMIT_EXCEEDED = "TIME_LIMIT_EXCEEDED"
+    OUT_OF_MEMORY = "OUT_OF_MEMORY"
+    INPUT_CHANGED = "INPUT_CHANGED"
+    INPUT_UNAVAILABLE = "INPUT_UNAVAILABLE"
+    INVALID_INPUT = "INVALID_INPUT"
+    INVALID_OUTPUT = "INVALID_OUTPUT"
+    STORAGE_UNAVAILABLE = "STORAGE_UNAVAILABLE"
+    PIPELINE_ERROR = "PIPELINE_ERROR"
+
+
+class AttemptSucceeded(Message):
+    """The pipeline ended well and everything it made has been committed."""
+
+    outcome: Literal["succeeded"] = "succeeded"
+    artifact_ids: list[UUID] = Field(max_length=1000)
+    metrics: dict[str, float] = Field(default_factory=dict, max_length=100)
+
+
+class AttemptFailed(Message):
+    """The run failed. Whether it is tried again is the app's decision."""
+
+    outcome: Literal["failed"] = "failed"
+    code: ErrorCode
+    message: str = Field(max_length=2000)
+    permanent: bool = Field(description="the same input would fail again")
+    log_tail: str = Field(default="", max_length=20_000)
+
+
+class AttemptCancelled(Message):
+    """The worker stopped because it was asked to."""
+
+    outcome: Literal["cancelled"] = "cancelled"
+
+
+class AttemptReleased(Message):
+    """The worker hands the attempt back unrun or unfinished; it counts as no failure."""
+
+    outcome: Literal["released"] = "released"
+    reason: str = Field(max_length=500)
+
+
+FinishRequest = Annotated[
+    AttemptSucceeded | AttemptFailed | AttemptCancelled | AttemptReleased,
+    Field(discriminator="outcome"),
+]
+
+
+class FinishReply(Message):
+    """What the app decided: the job's status after the report."""
+
+    job_status: str
+    replayed: bool = Field(default=False, description="this very report had arrived before")

@@ -1,0 +1,32 @@
+"""The shape every wire message shares."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
+
+PROTOCOL_VERSION: Literal[1] = 1
+
+
+def format_utc(moment: datetime) -> str:
+    """RFC 3339 in UTC with microseconds and a trailing `Z`."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+UtcDatetime = Annotated[AwareDatetime, PlainSerializer(format_utc, when_used="json")]
+"""A time with a zone, written in UTC and ending in `Z`."""
+
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+"""A file name that is safe in an object key, a URL and a folder."""
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""A SHA-256 digest in lower-case hex."""
+
+ErrorCode = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{0,63}$")]
+"""A stable, machine-readable name of an error, such as `CUTOUT_UNRELIABLE`."""
+
+
+class Message(BaseModel):
+    """An immutable wire message. Unknown fields are ignored, so that either side may be newer."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")

@@ -1,0 +1,1 @@
+"""The pipelines a model of the catalog may select."""

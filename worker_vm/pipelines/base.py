@@ -1,0 +1,95 @@
+"""What a pipeline is: the interface between the worker and the code that makes things."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+from uuid import UUID
+
+from contract.artifacts import ArtifactKind
+
+
+class PipelineError(Exception):
+    """A run failed for a reason that a person can read.
+
+    Args:
+        code: stable name in capitals, such as `CUTOUT_UNRELIABLE`.
+        message: a sentence that says what was wrong and what to do.
+        permanent: whether the same input would fail again; if so it is never retried.
+    """
+
+    def __init__(self, code: str, message: str, *, permanent: bool) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.permanent = permanent
+
+
+class RunCancelledError(Exception):
+    """The run was told to stop; a pipeline lets it pass through."""
+
+
+class Reporter(Protocol):
+    """How a running pipeline speaks to the outside."""
+
+    def progress(self, percent: float, stage: str, message: str | None = None) -> None:
+        """Tell how far the run is (0-100).
+
+        Raises:
+            RunCancelledError: the run should stop now.
+        """
+
+    def artifact(self, kind: ArtifactKind, path: Path, media_type: str) -> None:
+        """Hand over a finished file; it is uploaded in the background under its file name.
+
+        The file must stay unchanged until the run ends.
+
+        Raises:
+            RunCancelledError: the run should stop now.
+        """
+
+
+@dataclass(frozen=True)
+class RunInput:
+    """One attempt as a pipeline sees it."""
+
+    job_id: UUID
+    model_id: str
+    model_version: str
+    params: Mapping[str, Any]
+    prompt: str | None
+    inputs: Mapping[str, Path]
+    """Downloaded files by the parameter that names them."""
+    work_dir: Path
+    """Private and writable; removed after the run."""
+
+
+class Pipeline(ABC):
+    """Code that a model selects. Loaded once, run many times, one run at a time."""
+
+    name: ClassVar[str]
+    version: ClassVar[str]
+
+    @classmethod
+    def unavailable_reasons(cls) -> list[str]:
+        """Why this machine cannot run the pipeline, as sentences; empty when it can.
+
+        Must be cheap and import nothing heavy: it is asked every 30 seconds.
+        """
+        return []
+
+    def setup(self) -> None:  # noqa: B027  (nothing to load is a fair default)
+        """Load weights and warm up; called once before the first run."""
+
+    @abstractmethod
+    def run(self, job: RunInput, report: Reporter) -> dict[str, float]:
+        """Do the work and hand over artifacts through `report`.
+
+        Returns:
+            Metrics of the run by name (seconds, counts, bytes).
+
+        Raises:
+            PipelineError: the run failed for a known reason.
+            RunCancelledError: passed through from `report`.
+        """
