@@ -1,0 +1,49 @@
+# Everything is set up on the way: `make demo` and `make test` work in a fresh clone.
+PY := .venv/bin/python
+unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
+export PYTHONUNBUFFERED := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test lint fmt types migrate bench lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what the other targets need and write .env; done by them too
+	@sh devstack/setup.sh
+
+demo: setup ## turn a picture into a 3D model on a stack of its own; IMAGE=path.png takes yours
+	@$(PY) -m devstack demo $${IMAGE:+--image "$$IMAGE"}
+
+up: setup ## run the whole stack here until Ctrl-C, its data kept in .devstack
+	@$(PY) -m devstack up
+
+test: ## run all tests on servers of their own; ARGS="-k name" runs some, without the coverage gate
+	@sh devstack/setup.sh tools
+	@$(PY) -m pytest --cov --cov-report=term $(if $(ARGS),$(ARGS),--cov-fail-under=85)
+
+lint: setup ## check style, formatting and import rules
+	@$(PY) -m ruff check
+	@$(PY) -m ruff format --check
+	@.venv/bin/lint-imports
+
+fmt: setup ## format the code and fix what can be fixed by itself
+	@$(PY) -m ruff check --fix-only
+	@$(PY) -m ruff format
+
+types: setup ## check types
+	@$(PY) -m mypy
+
+migrate: setup ## bring the database of DATABASE_URL, or else the one in .devstack, up to date
+	@$(PY) -m devstack migrate
+
+bench: setup ## measure speed
+	@for script in bench/[a-z]*.py; do echo "== $$script"; $(PY) "$$script" $(ARGS) || exit 1; done
+
+lock: ## write poetry.lock anew, by way of POETRY_PYPI_MIRROR_URL if you set it
+	@sh devstack/setup.sh lock
+
+clean: ## remove all that was installed or made, but not .env and the data in .devstack
+	@rm -rf .venv .poetry tests/tools/node_modules demo-output htmlcov .coverage .coverage.* \
+		.mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
