@@ -61,6 +61,8 @@ class Settings(BaseSettings):
     backend_cors_origins: Annotated[list[str], NoDecode] = []
     upload_ticket_seconds: int = Field(default=900, ge=1, le=7 * 86400)
     upload_keep_seconds: int = Field(default=86400, ge=1)
+    max_upload_bytes: int = Field(default=512 * 2**20, ge=1)
+    max_artifact_bytes: int = Field(default=16 * 2**30, ge=1)
     download_url_seconds: int = Field(default=3600, ge=1, le=7 * 86400)
 
     max_active_jobs_per_user: int = Field(default=5, ge=1, le=1000)

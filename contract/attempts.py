@@ -50,8 +50,8 @@ class JobSpec(Message):
     prompt: str | None
     inputs: list[InputFile]
     time_limit_seconds: int
-    lease_seconds: int
-    heartbeat_seconds: int
+    lease_seconds: float
+    heartbeat_seconds: float
     lease_expires_at: UtcDatetime
     attempt_token: str
     traceparent: str | None

@@ -1,0 +1,1 @@
+"""Users, organisations and API keys: who is asking."""

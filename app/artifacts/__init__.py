@@ -1,0 +1,1 @@
+"""Artifacts and the tickets to upload them."""

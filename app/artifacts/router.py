@@ -1,0 +1,156 @@
+"""Routes of files: upload tickets, artifacts and downloads."""
+
+from uuid import UUID
+
+from fastapi import APIRouter
+
+from app.accounts.dependencies import CurrentPrincipal
+from app.accounts.errors import ForbiddenError, NotAuthenticatedError
+from app.accounts.roles import Permission
+from app.artifacts.errors import ArtifactNotFoundError, UploadTooLargeError
+from app.artifacts.tables import Artifact
+from app.artifacts.uploads import create_upload_ticket
+from app.config import Settings
+from app.db.session import SessionDependency
+from app.errors import InvalidRequestError
+from app.jobs import service
+from app.jobs.errors import JobExpiredError, JobNotFoundError, JobNotSucceededError
+from app.jobs.lifecycle import JobStatus
+from app.jobs.schemas import ArtifactList, ArtifactOut, DownloadOut, UploadTicketIn, UploadTicketOut
+from app.jobs.tables import Job
+from app.storage.base import ObjectStore
+from app.web.dependencies import SettingsDependency, StoreDependency
+from app.web.problems import problem_responses
+from contract.artifacts import ArtifactKind
+
+router = APIRouter(
+    prefix="/jobs",
+    tags=["files"],
+    responses=problem_responses(NotAuthenticatedError, ForbiddenError, InvalidRequestError),
+)
+
+_READ_ERRORS = (NotAuthenticatedError, ForbiddenError, JobNotFoundError, JobExpiredError)
+
+
+@router.post(
+    "/upload-ticket",
+    summary="Get permission to upload a file",
+    responses=problem_responses(UploadTooLargeError),
+)
+async def create_ticket(
+    body: UploadTicketIn,
+    principal: CurrentPrincipal,
+    session: SessionDependency,
+    settings: SettingsDependency,
+    store: StoreDependency,
+) -> UploadTicketOut:
+    """A presigned URL to PUT one file to storage; the bytes never pass through this API."""
+    principal.require(Permission.CREATE_JOBS)
+    ticket = await create_upload_ticket(
+        session,
+        principal,
+        settings,
+        filename=body.filename,
+        content_type=body.content_type,
+        size_bytes=body.size_bytes,
+        sha256=body.sha256,
+    )
+    return UploadTicketOut(
+        upload_url=store.presign_put(ticket.object_key, settings.upload_ticket_seconds),
+        object_name=ticket.object_key,
+        expires_in=settings.upload_ticket_seconds,
+        headers={"Content-Type": ticket.media_type},
+    )
+
+
+def _download_url(
+    store: ObjectStore, settings: Settings, job: Job, artifact: Artifact
+) -> DownloadOut:
+    extension = artifact.name.rpartition(".")[2]
+    return DownloadOut(
+        download_url=store.presign_get(
+            artifact.object_key,
+            settings.download_url_seconds,
+            download_name=f"{job.model_id}-{str(job.id)[-12:]}.{extension}",
+            media_type=artifact.media_type,
+        ),
+        expires_in=settings.download_url_seconds,
+    )
+
+
+def _refuse_expired(job: Job) -> None:
+    if job.status == JobStatus.EXPIRED:
+        raise JobExpiredError
+
+
+@router.get(
+    "/{job_id}/download",
+    summary="Download the result",
+    responses=problem_responses(*_READ_ERRORS, JobNotSucceededError, ArtifactNotFoundError),
+)
+async def download(
+    job_id: UUID,
+    principal: CurrentPrincipal,
+    session: SessionDependency,
+    settings: SettingsDependency,
+    store: StoreDependency,
+) -> DownloadOut:
+    """A presigned URL for the main artifact, saved by browsers under a speaking name."""
+    job, artifacts = await service.readable_artifacts(session, principal, job_id)
+    _refuse_expired(job)
+    if job.status != JobStatus.SUCCEEDED:
+        raise JobNotSucceededError(f"The job is {job.status}; only a SUCCEEDED one has a result.")
+    model = await service.model_of(session, job)
+    main = next((item for item in artifacts if item.kind == model.main_artifact), None)
+    if main is None:
+        raise ArtifactNotFoundError
+    return _download_url(store, settings, job, main)
+
+
+@router.get(
+    "/{job_id}/artifacts", summary="List a job's files", responses=problem_responses(*_READ_ERRORS)
+)
+async def list_artifacts(
+    job_id: UUID,
+    principal: CurrentPrincipal,
+    session: SessionDependency,
+    settings: SettingsDependency,
+    store: StoreDependency,
+) -> ArtifactList:
+    """Inputs, previews, results, manifest and log, each with a presigned URL."""
+    job, artifacts = await service.readable_artifacts(session, principal, job_id)
+    _refuse_expired(job)
+    expires_in = settings.download_url_seconds
+    return ArtifactList(
+        items=[
+            ArtifactOut.of(
+                artifact,
+                store.presign_get(artifact.object_key, expires_in, media_type=artifact.media_type),
+                expires_in,
+            )
+            for artifact in artifacts
+        ]
+    )
+
+
+@router.get(
+    "/{job_id}/artifacts/{kind}",
+    summary="Download one kind of file",
+    responses=problem_responses(*_READ_ERRORS, ArtifactNotFoundError),
+)
+async def download_kind(  # noqa: PLR0917
+    job_id: UUID,
+    kind: ArtifactKind,
+    principal: CurrentPrincipal,
+    session: SessionDependency,
+    settings: SettingsDependency,
+    store: StoreDependency,
+) -> DownloadOut:
+    """A presigned URL for the first artifact of a kind."""
+    job, artifacts = await service.readable_artifacts(session, principal, job_id)
+    _refuse_expired(job)
+    found = next((item for item in artifacts if item.kind == kind), None)
+    if found is None:
+        kinds = ", ".join(sorted({item.kind for item in artifacts})) or "none"
+        raise ArtifactNotFoundError(f"The job has no artifact of kind {kind}; it has {kinds}.")
+    return _download_url(store, settings, job, found)

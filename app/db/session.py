@@ -1,0 +1,74 @@
+"""Sessions: one commit, at the edge of the request; services only flush."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+from fastapi import Depends, Request
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+
+from app.db.signals import Signal, Signals
+
+_PENDING = "signals"
+
+
+class Database:
+    """The connection pool of one process, and the way into a transaction.
+
+    Args:
+        url: a `postgresql+asyncpg://` URL.
+        signals: where the signals of committed transactions go.
+        pool_size: connections kept open.
+    """
+
+    def __init__(self, url: str, signals: Signals, *, pool_size: int = 16) -> None:
+        self.signals = signals
+        self.engine: AsyncEngine = create_async_engine(
+            url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True
+        )
+        self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """One transaction: committed at the end of the block, rolled back on an exception.
+
+        Signals asked for with `signal_after_commit` are sent only once the commit is done, so
+        nobody wakes up to find nothing.
+        """
+        async with self._sessions() as session:
+            async with session.begin():
+                yield session
+            for signal in session.info.pop(_PENDING, []):
+                self.signals.send(signal)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.engine.dispose()
+
+
+def signal_after_commit(session: AsyncSession, signal: Signal) -> None:
+    """Send a signal to all processes when this session's transaction has been committed."""
+    session.info.setdefault(_PENDING, []).append(signal)
+
+
+def get_database(request: Request) -> Database:
+    """The process's database, for routes that do slow work between transactions."""
+    database: Database = request.app.state.database
+    return database
+
+
+async def _get_session(
+    database: Annotated[Database, Depends(get_database)],
+) -> AsyncIterator[AsyncSession]:
+    async with database.transaction() as session:
+        yield session
+
+
+DatabaseDependency = Annotated[Database, Depends(get_database)]
+# "function": a plain `yield` dependency would commit after the response has been sent.
+SessionDependency = Annotated[AsyncSession, Depends(_get_session, scope="function")]

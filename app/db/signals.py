@@ -1,0 +1,151 @@
+"""Hints between processes over Postgres LISTEN/NOTIFY.
+
+A signal says "look again", never what there is to see, and may be lost: whoever waits for one also
+looks by itself now and then. NOTIFY takes a lock that all committing transactions share, so it is
+sent on a connection of its own after the commit, many at a time.
+"""
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import asyncpg
+
+from app.logs import get_logger
+
+log = get_logger(__name__)
+
+_RECONNECT_SECONDS = 1.0
+
+
+class Channel(StrEnum):
+    """What a signal is about."""
+
+    WORK_READY = "p3d_work_ready"
+    """A queue (the payload) may have something to dispatch."""
+    JOB_CHANGED = "p3d_job_changed"
+    """A job (the payload is its id) has changed."""
+    KEY_REVOKED = "p3d_key_revoked"
+    """An API key (the payload is its hash) must no longer be trusted."""
+
+
+@dataclass(frozen=True)
+class Signal:
+    """One hint: the channel, and what of it has changed."""
+
+    channel: Channel
+    payload: str
+
+
+class Signals:
+    """Sends and receives signals for one process; reconnects by itself.
+
+    Args:
+        url: a `postgresql+asyncpg://` URL.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._dsn = url.replace("postgresql+asyncpg://", "postgresql://", 1)
+        self._outbox: set[Signal] = set()
+        self._outbox_filled = asyncio.Event()
+        self._waiting: defaultdict[tuple[Channel, str | None], set[asyncio.Event]] = defaultdict(
+            set
+        )
+        self._callbacks: list[tuple[Channel, Callable[[str], None]]] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Start the two connections in the background."""
+        self._tasks = [
+            asyncio.create_task(self._keep_sending(), name="signals-send"),
+            asyncio.create_task(self._keep_listening(), name="signals-listen"),
+        ]
+
+    async def stop(self) -> None:
+        """Close both connections; signals not yet sent are dropped."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+
+    def send(self, signal: Signal) -> None:
+        """Send soon; equal signals that wait together are sent once."""
+        self._outbox.add(signal)
+        self._outbox_filled.set()
+
+    def on(self, channel: Channel, callback: Callable[[str], None]) -> None:
+        """Call back with the payload of every signal of a channel."""
+        self._callbacks.append((channel, callback))
+
+    @contextlib.contextmanager
+    def listen(self, channel: Channel, payload: str | None = None) -> Iterator[asyncio.Event]:
+        """An event that is set whenever a signal arrives; without a payload, for any of them."""
+        event = asyncio.Event()
+        key = (channel, payload)
+        self._waiting[key].add(event)
+        try:
+            yield event
+        finally:
+            self._waiting[key].discard(event)
+            if not self._waiting[key]:
+                del self._waiting[key]
+
+    def _receive(self, _: Any, __: int, channel: str, payload: str) -> None:
+        name = Channel(channel)
+        for key in ((name, payload), (name, None)):
+            for event in self._waiting.get(key, ()):
+                event.set()
+        for wanted, callback in self._callbacks:
+            if wanted == name:
+                callback(payload)
+
+    def _wake_everybody(self) -> None:
+        """After a gap nobody knows what was missed, so everybody looks."""
+        for events in self._waiting.values():
+            for event in events:
+                event.set()
+
+    async def _keep_sending(self) -> None:
+        while True:
+            try:
+                connection = await asyncpg.connect(self._dsn)
+                try:
+                    await self._send_from(connection)
+                finally:
+                    await connection.close()
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                log.warning("signals cannot be sent", error=str(error))
+                await asyncio.sleep(_RECONNECT_SECONDS)
+
+    async def _send_from(self, connection: Any) -> None:
+        while True:
+            await self._outbox_filled.wait()
+            self._outbox_filled.clear()
+            batch, self._outbox = list(self._outbox), set()
+            await connection.execute(
+                "SELECT pg_notify(c, p) FROM unnest($1::text[], $2::text[]) AS t (c, p)",
+                [signal.channel.value for signal in batch],
+                [signal.payload for signal in batch],
+            )
+
+    async def _keep_listening(self) -> None:
+        while True:
+            try:
+                connection = await asyncpg.connect(self._dsn)
+                try:
+                    closed = asyncio.Event()
+                    connection.add_termination_listener(lambda _, closed=closed: closed.set())
+                    for channel in Channel:
+                        await connection.add_listener(channel.value, self._receive)
+                    self._wake_everybody()
+                    await closed.wait()
+                finally:
+                    with contextlib.suppress(Exception):
+                        await connection.close(timeout=1)
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                log.warning("signals cannot be received", error=str(error))
+            await asyncio.sleep(_RECONNECT_SECONDS)

@@ -1,0 +1,236 @@
+"""Admitting jobs: which waiting jobs become attempts, in what order.
+
+Round robin across users, priority then age within one user, at most so many active jobs a user,
+and never more in Redis than about twice what live workers can take, so that order is decided late.
+Cost does not grow with the backlog: each user's best job is one index look-up.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.config import Settings
+from app.db.base import new_id
+from app.db.session import signal_after_commit
+from app.db.signals import Channel, Signal
+from app.workers.service import Fleet, live_fleet
+
+PER_WORKER = 2
+"""Attempts in Redis or running for each live worker: the one it runs and the one it takes next."""
+
+_USERS_A_ROUND = 64
+_ROUNDS = 8
+_RECHECK_SECONDS = 5.0
+"""How long a user who could not be served is left alone, if nothing wakes them."""
+
+_LOCK = text("SELECT pg_try_advisory_xact_lock(hashtextextended('dispatcher', 0))")
+
+_OUTSTANDING = text("""
+SELECT queue, model_id, count(*) AS attempts FROM attempts
+WHERE status IN ('DISPATCHED', 'RUNNING') GROUP BY queue, model_id
+""")
+
+_MODELS = text("SELECT id, queue, pipeline FROM models")
+
+# The lock on the user's row lets the next statement see every job announced before.
+_TURN = text("""
+SELECT user_id FROM user_queue
+WHERE queue = :queue AND ready_at <= now()
+ORDER BY last_admit_at NULLS FIRST, user_id
+LIMIT :limit
+FOR UPDATE SKIP LOCKED
+""")
+
+_PICK = text("""
+SELECT turn.user_id, job.id AS job_id, job.model_id, job.failures, free.slot,
+       model.time_limit_seconds
+FROM unnest(CAST(:users AS uuid[])) WITH ORDINALITY AS turn (user_id, place)
+JOIN users ON users.id = turn.user_id
+CROSS JOIN LATERAL (
+    SELECT slot FROM generate_series(1, coalesce(users.max_active_jobs, :max_active)) AS slot
+    WHERE NOT EXISTS (
+        SELECT 1 FROM jobs taken WHERE taken.user_id = turn.user_id AND taken.slot = slot.slot
+    )
+    ORDER BY slot LIMIT 1
+) free
+CROSS JOIN LATERAL (
+    SELECT id, model_id, failures FROM jobs
+    WHERE user_id = turn.user_id AND queue = :queue AND status = 'QUEUED' AND slot IS NULL
+      AND available_at <= now() AND model_id = ANY(:models)
+    ORDER BY priority DESC, seq
+    LIMIT 1
+    FOR UPDATE SKIP LOCKED
+) job
+JOIN models model ON model.id = job.model_id
+ORDER BY turn.place
+""")
+
+_ADMIT = text("""
+WITH admitted AS (
+    SELECT * FROM unnest(
+        CAST(:attempt_ids AS uuid[]), CAST(:job_ids AS uuid[]), CAST(:slots AS smallint[]),
+        CAST(:time_limits AS integer[])
+    ) AS t (attempt_id, job_id, slot, time_limit)
+), updated AS (
+    UPDATE jobs SET slot = admitted.slot, current_attempt_id = admitted.attempt_id,
+        stage = 'dispatched'
+    FROM admitted WHERE jobs.id = admitted.job_id
+    RETURNING jobs.id, jobs.model_id, jobs.queue, jobs.failures, admitted.attempt_id,
+        admitted.time_limit
+), attempted AS (
+    INSERT INTO attempts (id, job_id, model_id, queue, number, status, time_limit_seconds)
+    SELECT attempt_id, id, model_id, queue, failures + 1, 'DISPATCHED', time_limit FROM updated
+)
+INSERT INTO job_events (job_id, attempt_id, type)
+SELECT id, attempt_id, 'job.dispatched' FROM updated
+""")
+
+_SERVED = text("""
+UPDATE user_queue SET last_admit_at = clock_timestamp()
+WHERE queue = :queue AND user_id = ANY(:users)
+""")
+
+# A user who could not be served: nothing waits (NULL), a retry is due later, or something else
+# (slots, capacity, a model that nobody serves) stands in the way and is looked at again soon.
+_NOT_SERVED = text("""
+UPDATE user_queue u SET ready_at = (
+    SELECT CASE WHEN min(available_at) > now()
+        THEN least(min(available_at), now() + make_interval(secs => :recheck))
+        ELSE now() + make_interval(secs => :recheck) END
+    FROM (
+        SELECT available_at FROM jobs
+        WHERE user_id = u.user_id AND queue = u.queue AND status = 'QUEUED' AND slot IS NULL
+        ORDER BY priority DESC, seq LIMIT 100
+    ) waiting
+    HAVING count(*) > 0
+)
+WHERE queue = :queue AND user_id = ANY(:users)
+""")
+
+
+@dataclass(frozen=True)
+class AdmittedAttempt:
+    """An attempt that is to be pushed to its queue."""
+
+    attempt_id: UUID
+    queue: str
+    time_limit_seconds: int
+
+
+@dataclass
+class _Capacity:
+    """How many more attempts one queue can take: in all, and of each model."""
+
+    total: int
+    of_model: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def models(self) -> list[str]:
+        return [model for model, free in self.of_model.items() if free > 0]
+
+    def take(self, model_id: str) -> bool:
+        """Use up one place for a model, if there is one."""
+        if self.total <= 0 or self.of_model.get(model_id, 0) <= 0:
+            return False
+        self.total -= 1
+        self.of_model[model_id] -= 1
+        return True
+
+
+async def admit_jobs(session: AsyncSession, settings: Settings) -> list[AdmittedAttempt]:
+    """Turn waiting jobs into DISPATCHED attempts, within one transaction.
+
+    Only one dispatcher admits at a time; the others get an empty list at once. The lock is taken
+    in a statement of its own, so that the next one sees what the one before has committed.
+    """
+    if not (await session.execute(_LOCK)).scalar_one():
+        return []
+    fleet = await live_fleet(session, settings.worker_live_seconds)
+    admitted: list[AdmittedAttempt] = []
+    for queue, capacity in (await _capacities(session, fleet)).items():
+        admitted += await _admit_from_queue(session, settings, queue, capacity)
+    return admitted
+
+
+async def _capacities(session: AsyncSession, fleet: Fleet) -> dict[str, _Capacity]:
+    outstanding = {
+        (row.queue, row.model_id): int(row.attempts) for row in await session.execute(_OUTSTANDING)
+    }
+    in_queue: Counter[str] = Counter()
+    for (queue, _), attempts in outstanding.items():
+        in_queue[queue] += attempts
+    capacities = {
+        queue: _Capacity(PER_WORKER * fleet.on_queue(queue) - in_queue[queue])
+        for queue in fleet.queues
+    }
+    for model in await session.execute(_MODELS):
+        if model.queue in capacities:
+            serving = fleet.serving(model.queue, model.pipeline)
+            free = PER_WORKER * serving - outstanding.get((model.queue, model.id), 0)
+            capacities[model.queue].of_model[model.id] = free
+    return capacities
+
+
+async def _admit_from_queue(
+    session: AsyncSession, settings: Settings, queue: str, capacity: _Capacity
+) -> list[AdmittedAttempt]:
+    admitted: list[AdmittedAttempt] = []
+    for _ in range(_ROUNDS):
+        if capacity.total <= 0 or not capacity.models:
+            break
+        users = list(
+            (
+                await session.execute(
+                    _TURN, {"queue": queue, "limit": min(_USERS_A_ROUND, capacity.total)}
+                )
+            ).scalars()
+        )
+        if not users:
+            break
+        picks = (
+            await session.execute(
+                _PICK,
+                {
+                    "users": users,
+                    "queue": queue,
+                    "models": capacity.models,
+                    "max_active": settings.max_active_jobs_per_user,
+                },
+            )
+        ).all()
+        taken = [pick for pick in picks if capacity.take(pick.model_id)]
+        attempts = [
+            AdmittedAttempt(new_id(), queue, int(pick.time_limit_seconds)) for pick in taken
+        ]
+        if taken:
+            await session.execute(
+                _ADMIT,
+                {
+                    "attempt_ids": [attempt.attempt_id for attempt in attempts],
+                    "job_ids": [pick.job_id for pick in taken],
+                    "slots": [pick.slot for pick in taken],
+                    "time_limits": [attempt.time_limit_seconds for attempt in attempts],
+                },
+            )
+            for pick in taken:
+                signal_after_commit(session, Signal(Channel.JOB_CHANGED, str(pick.job_id)))
+        await _turn_over(session, queue, users, served=[pick.user_id for pick in taken])
+        admitted += attempts
+    return admitted
+
+
+async def _turn_over(
+    session: AsyncSession, queue: str, users: Sequence[UUID], *, served: Sequence[UUID]
+) -> None:
+    """Send the served to the end of the round, and the others away until something changes."""
+    if served:
+        await session.execute(_SERVED, {"queue": queue, "users": served})
+    others = sorted({*users} - {*served})
+    if others:
+        await session.execute(
+            _NOT_SERVED, {"queue": queue, "users": others, "recheck": _RECHECK_SECONDS}
+        )

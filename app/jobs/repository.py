@@ -1,0 +1,297 @@
+"""Queries of jobs and attempts, and the one gate through which their status changes.
+
+Locks are always taken in the order job, attempt, user queue, so that no two transactions can wait
+for each other.
+"""
+
+from collections.abc import Collection
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Interval, cast, func, insert, literal, or_, select, text, update
+from sqlalchemy.dialects.postgresql import insert as pg_insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.catalog.tables import Model
+from app.db.session import signal_after_commit
+from app.db.signals import Channel, Signal
+from app.jobs.lifecycle import (
+    FINAL_JOB_STATUSES,
+    AttemptStatus,
+    JobStatus,
+    check_attempt_transition,
+    check_job_transition,
+)
+from app.jobs.tables import Attempt, Job, JobEvent, UserQueue
+
+
+def seconds(value: float) -> Any:
+    """An SQL interval of so many seconds."""
+    return cast(literal(f"{value} seconds"), Interval)
+
+
+async def record_event(
+    session: AsyncSession,
+    job_id: UUID,
+    event_type: str,
+    *,
+    attempt_id: UUID | None = None,
+    data: dict[str, Any] | None = None,
+) -> None:
+    """Write a fact about a job and wake whoever watches the job."""
+    await session.execute(
+        insert(JobEvent).values(
+            job_id=job_id, attempt_id=attempt_id, type=event_type, data=data or {}
+        )
+    )
+    signal_after_commit(session, Signal(Channel.JOB_CHANGED, str(job_id)))
+
+
+async def move_job(
+    session: AsyncSession,
+    job_id: UUID,
+    target: JobStatus,
+    *,
+    expected: Collection[JobStatus],
+    event_type: str,
+    event_data: dict[str, Any] | None = None,
+    attempt_id: UUID | None = None,
+    **values: Any,
+) -> Job | None:
+    """The gate: compare-and-set of a job's status; nothing else assigns it.
+
+    The event is written in the same transaction. A job that ends or goes back to the queue gives
+    its slot free and wakes its user's queue; one that ends gets its times of completion and expiry.
+
+    Args:
+        session: the transaction.
+        job_id: the job.
+        target: the new status.
+        expected: the statuses it may come from; each must lead to `target` in the life cycle.
+        event_type: what happened, in the past tense.
+        event_data: details of the event.
+        attempt_id: if given, the job must still be this attempt's: the fence against zombies.
+        values: other columns to set along with it.
+
+    Returns:
+        The job as it is now, or None if another transaction was first.
+
+    Raises:
+        IllegalTransitionError: the life cycle has no such transition.
+    """
+    for source in expected:
+        check_job_transition(source, target)
+    changes: dict[str, Any] = {"status": target.value, **values}
+    if target is JobStatus.QUEUED:
+        changes |= {"slot": None, "completed_at": None, "expires_at": None}
+    elif target in FINAL_JOB_STATUSES:
+        changes["slot"] = None
+        if target is not JobStatus.EXPIRED:
+            retention_days = (
+                select(Model.retention_days).where(Model.id == Job.model_id).scalar_subquery()
+            )
+            changes["completed_at"] = func.now()
+            changes["expires_at"] = func.now() + retention_days * seconds(86400)
+    conditions = [Job.id == job_id, Job.status.in_([status.value for status in expected])]
+    if attempt_id is not None:
+        conditions.append(Job.current_attempt_id == attempt_id)
+    job = (
+        await session.execute(
+            update(Job)
+            .where(*conditions)
+            .values(**changes)
+            .returning(Job)
+            .execution_options(populate_existing=True, synchronize_session=False)
+        )
+    ).scalar_one_or_none()
+    if job is None:
+        return None
+    await record_event(
+        session,
+        job_id,
+        event_type,
+        attempt_id=attempt_id,
+        data={"status": target.value, **(event_data or {})},
+    )
+    if target is JobStatus.QUEUED:
+        await announce_waiting_job(session, job)
+    if target is not JobStatus.RUNNING:
+        await wake_user(session, job.user_id)
+    return job
+
+
+async def move_attempt(
+    session: AsyncSession,
+    attempt_id: UUID,
+    target: AttemptStatus,
+    *,
+    expected: Collection[AttemptStatus],
+    **values: Any,
+) -> Attempt | None:
+    """The gate of attempts: compare-and-set, None if another transaction was first."""
+    for source in expected:
+        check_attempt_transition(source, target)
+    if target is not AttemptStatus.RUNNING:
+        values["finished_at"] = func.now()
+    return (
+        await session.execute(
+            update(Attempt)
+            .where(
+                Attempt.id == attempt_id,
+                Attempt.status.in_([status.value for status in expected]),
+            )
+            .values(status=target.value, **values)
+            .returning(Attempt)
+            .execution_options(populate_existing=True, synchronize_session=False)
+        )
+    ).scalar_one_or_none()
+
+
+async def announce_waiting_job(session: AsyncSession, job: Job) -> None:
+    """Put a QUEUED job's user into the round robin, due when it is, and wake the dispatcher."""
+    statement = pg_insert(UserQueue).values(
+        user_id=job.user_id, queue=job.queue, ready_at=job.available_at
+    )
+    await session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["user_id", "queue"],
+            set_={"ready_at": func.least(UserQueue.ready_at, statement.excluded.ready_at)},
+        )
+    )
+    signal_after_commit(session, Signal(Channel.WORK_READY, job.queue))
+
+
+async def wake_user(session: AsyncSession, user_id: UUID) -> None:
+    """A slot has become free: whatever of this user was waiting for one is due now."""
+    mine = (
+        select(UserQueue.user_id, UserQueue.queue)
+        .where(UserQueue.user_id == user_id, UserQueue.ready_at > func.now())
+        .order_by(UserQueue.queue)
+        .with_for_update()
+        .subquery()
+    )
+    queues = (
+        await session.execute(
+            update(UserQueue)
+            .where(UserQueue.user_id == mine.c.user_id, UserQueue.queue == mine.c.queue)
+            .values(ready_at=func.now())
+            .returning(UserQueue.queue)
+            .execution_options(synchronize_session=False)
+        )
+    ).scalars()
+    for queue in {*queues}:
+        signal_after_commit(session, Signal(Channel.WORK_READY, queue))
+
+
+async def find_job(session: AsyncSession, job_id: UUID) -> Job | None:
+    """The job as it is now."""
+    return await session.get(Job, job_id, populate_existing=True)
+
+
+async def lock_job(session: AsyncSession, job_id: UUID) -> Job | None:
+    """The job, locked until the transaction ends."""
+    return await session.get(Job, job_id, populate_existing=True, with_for_update=True)
+
+
+async def lock_job_of_attempt(
+    session: AsyncSession, attempt_id: UUID
+) -> tuple[Job, Attempt] | None:
+    """An attempt and its job, the job locked until the transaction ends."""
+    job = (
+        await session.execute(
+            select(Job)
+            .where(
+                Job.id == select(Attempt.job_id).where(Attempt.id == attempt_id).scalar_subquery()
+            )
+            .with_for_update()
+            .execution_options(populate_existing=True)
+        )
+    ).scalar_one_or_none()
+    if job is None:
+        return None
+    # Read after the lock was granted, so that it is as new as the job.
+    attempt = await session.get_one(Attempt, attempt_id, populate_existing=True)
+    return job, attempt
+
+
+async def find_by_idempotency_key(session: AsyncSession, user_id: UUID, key: str) -> Job | None:
+    """The job that was created with this idempotency key."""
+    return (
+        await session.execute(select(Job).where(Job.user_id == user_id, Job.idempotency_key == key))
+    ).scalar_one_or_none()
+
+
+async def try_lock_idempotency_key(session: AsyncSession, user_id: UUID, key: str) -> bool:
+    """Whether no other transaction is creating a job with this key just now."""
+    found: bool = (
+        await session.execute(
+            text("SELECT pg_try_advisory_xact_lock(hashtextextended(:name, 0))"),
+            {"name": f"idempotency:{user_id}:{key}"},
+        )
+    ).scalar_one()
+    return found
+
+
+async def find_lost_attempts(session: AsyncSession, limit: int) -> list[UUID]:
+    """Running attempts whose lease is over, longest first."""
+    return list(
+        (
+            await session.execute(
+                select(Attempt.id)
+                .where(
+                    Attempt.status == AttemptStatus.RUNNING.value,
+                    Attempt.lease_expires_at < func.now(),
+                )
+                .order_by(Attempt.lease_expires_at)
+                .limit(limit)
+            )
+        ).scalars()
+    )
+
+
+async def find_expired_jobs(session: AsyncSession, limit: int) -> list[UUID]:
+    """Jobs that have ended and whose retention is over, locked; those locked elsewhere left out."""
+    return list(
+        (
+            await session.execute(
+                select(Job.id)
+                .where(
+                    Job.expires_at < func.now(),
+                    or_(
+                        *(
+                            Job.status == status.value
+                            for status in (
+                                JobStatus.SUCCEEDED,
+                                JobStatus.FAILED,
+                                JobStatus.CANCELLED,
+                            )
+                        )
+                    ),
+                )
+                .order_by(Job.expires_at)
+                .limit(limit)
+                .with_for_update(skip_locked=True)
+            )
+        ).scalars()
+    )
+
+
+async def find_events(
+    session: AsyncSession,
+    job_id: UUID,
+    *,
+    after: int = 0,
+    type_prefix: str | None = None,
+    limit: int,
+) -> list[JobEvent]:
+    """Events of a job in order, after a known one."""
+    conditions = [JobEvent.job_id == job_id, JobEvent.id > after]
+    if type_prefix is not None:
+        conditions.append(JobEvent.type.startswith(type_prefix, autoescape=True))
+    return list(
+        (
+            await session.execute(
+                select(JobEvent).where(*conditions).order_by(JobEvent.id).limit(limit)
+            )
+        ).scalars()
+    )

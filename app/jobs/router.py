@@ -1,0 +1,338 @@
+"""Routes of jobs: submit, follow, control."""
+
+import base64
+import binascii
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Header, Query, Request, Response, status
+from fastapi.responses import StreamingResponse
+
+from app.accounts.dependencies import CurrentPrincipal
+from app.accounts.errors import ForbiddenError, NotAuthenticatedError
+from app.artifacts.errors import (
+    ImageTooLargeError,
+    UploadExpiredError,
+    UploadMismatchError,
+    UploadMissingError,
+    UploadNotFoundError,
+    UploadTooLargeError,
+    UploadTypeError,
+)
+from app.catalog.errors import InvalidParametersError, ModelNotFoundError, PromptError
+from app.db.session import DatabaseDependency, SessionDependency
+from app.errors import InvalidRequestError
+from app.jobs import service, submission
+from app.jobs.errors import (
+    IdempotencyInFlightError,
+    IdempotencyMismatchError,
+    JobNotFoundError,
+    JobStateError,
+)
+from app.jobs.estimates import estimate_new_job
+from app.jobs.lifecycle import FINAL_JOB_STATUSES
+from app.jobs.metrics import job_metrics
+from app.jobs.repository import find_events
+from app.jobs.schemas import (
+    EventList,
+    EventOut,
+    JobFilters,
+    JobIn,
+    JobOut,
+    JobPage,
+    MetricsOut,
+    ValidationOut,
+)
+from app.jobs.views import present_job
+from app.jobs.watching import stream_events, wait_until
+from app.web.conditional import etag_of, matches, preferred_wait
+from app.web.dependencies import SettingsDependency, StoreDependency
+from app.web.problems import problem_responses
+from app.workers.service import live_fleet
+
+router = APIRouter(
+    prefix="/jobs",
+    tags=["jobs"],
+    responses=problem_responses(NotAuthenticatedError, ForbiddenError, InvalidRequestError),
+)
+
+_FITNESS_ERRORS = (
+    NotAuthenticatedError,
+    ForbiddenError,
+    ModelNotFoundError,
+    InvalidParametersError,
+    PromptError,
+    UploadNotFoundError,
+    UploadMissingError,
+    UploadExpiredError,
+    UploadTooLargeError,
+    UploadMismatchError,
+    UploadTypeError,
+    ImageTooLargeError,
+)
+_MAX_PAGE = 100
+_MAX_EVENTS = 1000
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x21-\x7e]+$",
+        description="Repeating a request with the same key creates one job only",
+    ),
+]
+
+
+def _context(request: Request) -> submission.RequestContext:
+    return submission.RequestContext(
+        request_id=request.state.request_id, traceparent=request.state.traceparent
+    )
+
+
+@router.post("", include_in_schema=False, status_code=status.HTTP_201_CREATED)
+@router.post(
+    "/",
+    status_code=status.HTTP_201_CREATED,
+    summary="Create a job",
+    responses=problem_responses(
+        *_FITNESS_ERRORS, IdempotencyMismatchError, IdempotencyInFlightError
+    ),
+)
+async def create_job(  # noqa: PLR0917
+    body: JobIn,
+    request: Request,
+    response: Response,
+    principal: CurrentPrincipal,
+    database: DatabaseDependency,
+    store: StoreDependency,
+    idempotency_key: IdempotencyKey = None,
+    x_idempotency_key: IdempotencyKey = None,
+) -> JobOut:
+    """Check everything, then queue the job. Nothing is left behind if any check fails.
+
+    Uploaded files must exist, be yours, small enough for the model and really of an accepted type.
+    """
+    key = idempotency_key or x_idempotency_key
+    body_hash = submission.request_hash(body) if key else None
+    job = None
+    if key and body_hash:
+        # A replay answers even if the upload has been deleted since.
+        job = await submission.find_replay(database, principal, key, body_hash)
+    created = False
+    if job is None:
+        checked = await submission.check_request(database, store, principal, body)
+        async with database.transaction() as session:
+            job, created = await submission.create_job(
+                session,
+                principal,
+                checked,
+                _context(request),
+                idempotency_key=key,
+                body_hash=body_hash,
+            )
+    if not created:
+        response.headers["Idempotency-Replayed"] = "true"
+    response.headers["Location"] = f"/api/v1/jobs/{job.id}"
+    return JobOut.of(job)
+
+
+@router.post(
+    "/validate",
+    summary="Check a job without creating it",
+    responses=problem_responses(*_FITNESS_ERRORS),
+)
+async def validate_job(
+    body: JobIn,
+    principal: CurrentPrincipal,
+    database: DatabaseDependency,
+    store: StoreDependency,
+    settings: SettingsDependency,
+) -> ValidationOut:
+    """The checks of creating a job, and how long it would have to wait and would run."""
+    checked = await submission.check_request(database, store, principal, body)
+    model = checked.model
+    async with database.transaction() as session:
+        fleet = await live_fleet(session, settings.worker_live_seconds)
+        estimate = await estimate_new_job(
+            session, fleet, user_id=principal.user_id, queue=model.queue, model_id=model.id
+        )
+    return ValidationOut(
+        model_id=model.id,
+        input_params=checked.input_params,
+        served=fleet.serving(model.queue, model.pipeline) > 0,
+        queue_position=estimate.queue_position,
+        estimated_wait_seconds=estimate.wait_seconds,
+        estimated_run_seconds=estimate.run_seconds,
+    )
+
+
+def _encode_cursor(job_id: UUID) -> str:
+    return base64.urlsafe_b64encode(job_id.bytes).decode().rstrip("=")
+
+
+def _decode_cursor(cursor: str | None) -> UUID | None:
+    if cursor is None:
+        return None
+    try:
+        return UUID(bytes=base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except (ValueError, binascii.Error) as error:
+        raise InvalidRequestError(
+            "cursor: pass the `next_cursor` of the page before, unchanged"
+        ) from error
+
+
+@router.get("", include_in_schema=False)
+@router.get("/", summary="List jobs, newest first")
+async def list_jobs(
+    principal: CurrentPrincipal,
+    session: SessionDependency,
+    filters: Annotated[JobFilters, Query()],
+    cursor: Annotated[str | None, Query(max_length=64)] = None,
+    limit: Annotated[int, Query(ge=1, le=_MAX_PAGE)] = 20,
+) -> JobPage:
+    """Your jobs, or your organisation's if your role reads them all."""
+    jobs = await service.list_jobs(
+        session, principal, filters, before=_decode_cursor(cursor), limit=limit + 1
+    )
+    page = jobs[:limit]
+    return JobPage(
+        items=[JobOut.of(job) for job in page],
+        next_cursor=_encode_cursor(page[-1].id) if len(jobs) > limit else None,
+    )
+
+
+@router.get("/metrics", summary="Counts, waits, run times and throughput")
+async def metrics(
+    principal: CurrentPrincipal,
+    session: SessionDependency,
+    window_hours: Annotated[int, Query(ge=1, le=24 * 90)] = 24,
+) -> MetricsOut:
+    """Numbers of the jobs you may read that were created within the window."""
+    return await job_metrics(session, principal, window_hours)
+
+
+@router.get(
+    "/{job_id}",
+    summary="Get a job",
+    response_model=JobOut,
+    responses={
+        **problem_responses(NotAuthenticatedError, ForbiddenError, JobNotFoundError),
+        304: {"description": "Not changed since the `If-None-Match` entity tag"},
+    },
+)
+async def get_job(  # noqa: PLR0917
+    job_id: UUID,
+    principal: CurrentPrincipal,
+    database: DatabaseDependency,
+    store: StoreDependency,
+    settings: SettingsDependency,
+    if_none_match: Annotated[str | None, Header()] = None,
+    prefer: Annotated[
+        str | None, Header(description="`wait=N`: hold the answer up to N seconds (60 at most)")
+    ] = None,
+) -> Response:
+    """Progress, stage, previews, error and estimates of one job.
+
+    Poll it with `If-None-Match`, or let it wait: with `Prefer: wait=30` the answer comes when the
+    job is no longer as your entity tag has it (or, without one, when its status has changed).
+    """
+    first_status: str | None = None
+
+    async def look() -> tuple[bytes, str, str]:
+        nonlocal first_status
+        async with database.transaction() as session:
+            job = await service.get_job(session, principal, job_id)
+            view = await present_job(session, store, settings, job)
+        body = view.model_dump_json().encode()
+        first_status = first_status or view.status
+        return body, etag_of(body), view.status
+
+    def enough(seen: tuple[bytes, str, str]) -> bool:
+        _, etag, now = seen
+        if now in FINAL_JOB_STATUSES:
+            return True
+        return not matches(if_none_match, etag) if if_none_match else now != first_status
+
+    wait = preferred_wait(prefer)
+    body, etag, _ = await wait_until(database, job_id, look, enough, wait) if wait else await look()
+    headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
+    if wait:
+        headers["Preference-Applied"] = f"wait={wait}"
+    if matches(if_none_match, etag):
+        return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=headers)
+    return Response(body, media_type="application/json", headers=headers)
+
+
+@router.get(
+    "/{job_id}/events",
+    summary="What happened to a job",
+    response_model=EventList,
+    responses={
+        **problem_responses(NotAuthenticatedError, ForbiddenError, JobNotFoundError),
+        200: {
+            "description": "The events, as a list or, with `Accept: text/event-stream`, live",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        },
+    },
+)
+async def job_events(  # noqa: PLR0917
+    job_id: UUID,
+    request: Request,
+    principal: CurrentPrincipal,
+    database: DatabaseDependency,
+    event_type: Annotated[
+        str | None,
+        Query(
+            alias="type",
+            max_length=64,
+            pattern=r"^[a-z_.]+\*?$",
+            description="a type, or its beginning with a star: `zone.*`",
+        ),
+    ] = None,
+    after: Annotated[int, Query(ge=0, le=(1 << 63) - 1, description="an event's id")] = 0,
+    limit: Annotated[int, Query(ge=1, le=_MAX_EVENTS)] = 200,
+    last_event_id: Annotated[str | None, Header(pattern=r"^\d{1,18}$")] = None,
+) -> Response:
+    """The job's events in order; as a stream they are replayed after `Last-Event-ID` and go on."""
+    after = int(last_event_id) if last_event_id else after
+    prefix = event_type.removesuffix("*") if event_type else None
+    async with database.transaction() as session:
+        await service.get_job(session, principal, job_id)
+        if "text/event-stream" not in request.headers.get("accept", ""):
+            events = await find_events(
+                session, job_id, after=after, type_prefix=prefix, limit=limit
+            )
+            listing = EventList(items=[EventOut.of(event) for event in events])
+            return Response(listing.model_dump_json(), media_type="application/json")
+    return StreamingResponse(
+        stream_events(database, job_id, after=after, type_prefix=prefix),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+    )
+
+
+_CONTROL_ERRORS = (NotAuthenticatedError, ForbiddenError, JobNotFoundError, JobStateError)
+
+
+@router.delete("/{job_id}", summary="Cancel a job", responses=problem_responses(*_CONTROL_ERRORS))
+@router.post(
+    "/{job_id}/cancel", summary="Cancel a job", responses=problem_responses(*_CONTROL_ERRORS)
+)
+async def cancel_job(
+    job_id: UUID, principal: CurrentPrincipal, session: SessionDependency
+) -> JobOut:
+    """Cancel a job that has not ended: a queued one at once, a running one as soon as it stops."""
+    return JobOut.of(await service.cancel_job(session, principal, job_id))
+
+
+@router.post(
+    "/{job_id}/retry",
+    summary="Run a failed or cancelled job again",
+    responses=problem_responses(*_CONTROL_ERRORS, ModelNotFoundError),
+)
+async def retry_job(
+    job_id: UUID, principal: CurrentPrincipal, session: SessionDependency
+) -> JobOut:
+    """Queue the same job again with a new budget of attempts."""
+    return JobOut.of(await service.retry_job(session, principal, job_id))

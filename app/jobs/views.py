@@ -1,0 +1,43 @@
+"""A job as its user sees it: the row, its previews and the estimates."""
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.artifacts.service import visible_artifacts
+from app.config import Settings
+from app.jobs.estimates import estimate_waiting_job, median_run_seconds
+from app.jobs.lifecycle import JobStatus
+from app.jobs.schemas import JobOut, PreviewOut
+from app.jobs.tables import Job
+from app.storage.base import ObjectStore
+from app.workers.service import live_fleet
+from contract.artifacts import ArtifactKind
+
+
+async def present_job(
+    session: AsyncSession, store: ObjectStore, settings: Settings, job: Job
+) -> JobOut:
+    """The full view of one job."""
+    if job.status == JobStatus.QUEUED:
+        fleet = await live_fleet(session, settings.worker_live_seconds)
+        return JobOut.of(job, estimate=await estimate_waiting_job(session, job, fleet))
+    previews = []
+    if job.status != JobStatus.EXPIRED:
+        previews = [
+            PreviewOut(
+                name=artifact.name,
+                media_type=artifact.media_type,
+                url=store.presign_get(artifact.object_key, settings.download_url_seconds),
+            )
+            for artifact in await visible_artifacts(session, job)
+            if artifact.kind == ArtifactKind.PREVIEW
+        ]
+    eta = await _remaining_seconds(session, job) if job.status == JobStatus.RUNNING else None
+    return JobOut.of(job, previews=previews, eta_seconds=eta)
+
+
+async def _remaining_seconds(session: AsyncSession, job: Job) -> float | None:
+    """Seconds to the end of a run, as of its last report: so the answer only changes with it."""
+    typical = await median_run_seconds(session, job.model_id)
+    if typical is None:
+        return None
+    return typical * (1 - job.progress_percent / 100)

@@ -1,0 +1,99 @@
+"""Waiting for a job to change, and its events as a live stream (server-sent events)."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
+from uuid import UUID
+
+from app.db.session import Database
+from app.db.signals import Channel
+from app.jobs.lifecycle import FINAL_JOB_STATUSES
+from app.jobs.repository import find_events, find_job
+from app.jobs.schemas import EventOut
+
+T = TypeVar("T")
+
+_LOOK_SECONDS = 2.0
+"""A signal may be lost, so look this often without one."""
+_KEEP_ALIVE_SECONDS = 15.0
+_PAGE = 200
+
+
+async def wait_until(
+    database: Database,
+    job_id: UUID,
+    look: Callable[[], Awaitable[T]],
+    enough: Callable[[T], bool],
+    seconds: float,
+) -> T:
+    """Look at a job until it has changed enough or the time is over; the last look is answered."""
+    deadline = time.monotonic() + seconds
+    with database.signals.listen(Channel.JOB_CHANGED, str(job_id)) as changed:
+        while True:
+            changed.clear()
+            seen = await look()
+            left = deadline - time.monotonic()
+            if enough(seen) or left <= 0:
+                return seen
+            try:
+                await asyncio.wait_for(changed.wait(), min(left, _LOOK_SECONDS))
+            except TimeoutError:
+                continue
+
+
+async def stream_events(
+    database: Database, job_id: UUID, *, after: int, type_prefix: str | None
+) -> AsyncIterator[str]:
+    """A job's events as server-sent events, from the table first and then as they happen.
+
+    Progress is sent as `job.progress` without an id: it is not kept, so it cannot be replayed. The
+    stream ends once the job has ended and all its events are sent.
+
+    Args:
+        database: where to look.
+        job_id: the job.
+        after: the id of the last event that the client has (`Last-Event-ID`).
+        type_prefix: only events whose type starts with this.
+    """
+    yield "retry: 2000\n\n"
+    last_progress = ""
+    quiet_since = time.monotonic()
+    with database.signals.listen(Channel.JOB_CHANGED, str(job_id)) as changed:
+        while True:
+            changed.clear()
+            async with database.transaction() as session:
+                # The job first: events that come after this look belong to the next one.
+                job = await find_job(session, job_id)
+                events = await find_events(
+                    session, job_id, after=after, type_prefix=type_prefix, limit=_PAGE
+                )
+            for event in events:
+                after = event.id
+                data = EventOut.of(event).model_dump_json()
+                yield f"id: {event.id}\nevent: {event.type}\ndata: {data}\n\n"
+                quiet_since = time.monotonic()
+            if len(events) == _PAGE:
+                continue
+            if job is None or job.status in FINAL_JOB_STATUSES:
+                return
+            progress = json.dumps(
+                {
+                    "status": job.status,
+                    "progress_percent": round(job.progress_percent, 1),
+                    "stage": job.stage,
+                    "message": job.message,
+                }
+            )
+            if progress != last_progress and type_prefix is None:
+                last_progress = progress
+                yield f"event: job.progress\ndata: {progress}\n\n"
+                quiet_since = time.monotonic()
+            if time.monotonic() - quiet_since > _KEEP_ALIVE_SECONDS:
+                yield ": still here\n\n"
+                quiet_since = time.monotonic()
+            try:
+                await asyncio.wait_for(changed.wait(), _LOOK_SECONDS)
+            except TimeoutError:
+                continue

@@ -1,0 +1,124 @@
+"""The API process: `uvicorn app.main:app`. Wiring only."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+
+from app import __version__, health
+from app.accounts.service import Authenticator
+from app.artifacts.router import router as files_router
+from app.catalog.router import router as catalog_router
+from app.config import Settings, get_settings
+from app.db.session import Database
+from app.db.signals import Signals
+from app.jobs.router import router as jobs_router
+from app.logs import configure_logging, get_logger
+from app.storage.base import StorageUnavailableError
+from app.storage.minio_store import MinioStore
+from app.web.middleware import BodyLimitMiddleware, RequestContextMiddleware
+from app.web.problems import install_problem_handlers
+from app.worker_api.router import router as worker_router
+
+log = get_logger(__name__)
+
+API_PREFIX = "/api/v1"
+WORKER_PREFIX = "/worker/v1"
+
+_MAX_BODY_BYTES = 1 << 20
+_MAX_JSON_DEPTH = 32
+
+_DESCRIPTION = """
+Generative 3D and video models as jobs, on your own GPU machines.
+
+1. `POST /api/v1/jobs/upload-ticket`, then PUT your file to the `upload_url`.
+2. `POST /api/v1/jobs/` with a model of the catalog and its parameters.
+3. `GET /api/v1/jobs/{id}` until it has ended; previews appear while it runs.
+4. `GET /api/v1/jobs/{id}/download`.
+
+Send your key as `x-api-key`. Errors are `application/problem+json` (RFC 9457).
+"""
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings: Settings = app.state.settings
+    signals = Signals(settings.database_url)
+    database = Database(settings.database_url, signals)
+    store = MinioStore(settings)
+    app.state.database = database
+    app.state.store = store
+    app.state.authenticator = Authenticator(database, settings.secret_key.get_secret_value())
+    await signals.start()
+    try:
+        await store.ensure_bucket()
+    except StorageUnavailableError as error:
+        # Readiness says so until it is there; everything that needs no storage works.
+        log.warning("storage is unavailable", error=str(error))
+    try:
+        yield
+    finally:
+        await signals.stop()
+        await database.close()
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The API with everything wired; nothing is connected before it starts."""
+    settings = settings or get_settings()
+    configure_logging(settings, "api")
+    app = FastAPI(
+        title="Pipeline 3D",
+        version=__version__,
+        description=_DESCRIPTION,
+        lifespan=_lifespan,
+        redirect_slashes=False,
+        license_info={"name": "MIT", "identifier": "MIT"},
+    )
+    app.state.settings = settings
+    install_problem_handlers(app)
+    # The last one added is the outermost.
+    app.add_middleware(BodyLimitMiddleware, max_bytes=_MAX_BODY_BYTES, max_depth=_MAX_JSON_DEPTH)
+    if settings.backend_cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.backend_cors_origins,
+            allow_credentials=True,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=[
+                "x-api-key",
+                "authorization",
+                "content-type",
+                "idempotency-key",
+                "x-idempotency-key",
+                "if-none-match",
+                "prefer",
+                "last-event-id",
+                "x-request-id",
+                "traceparent",
+            ],
+            expose_headers=[
+                "etag",
+                "location",
+                "idempotency-replayed",
+                "preference-applied",
+                "x-request-id",
+                "x-response-time-ms",
+            ],
+        )
+    app.add_middleware(RequestContextMiddleware)
+    for prefix in ("", API_PREFIX):
+        app.include_router(health.router, prefix=prefix, include_in_schema=not prefix)
+    app.include_router(files_router, prefix=API_PREFIX)
+    app.include_router(jobs_router, prefix=API_PREFIX)
+    app.include_router(catalog_router, prefix=API_PREFIX)
+    app.include_router(worker_router, prefix=WORKER_PREFIX)
+    return app
+
+
+def __getattr__(name: str) -> FastAPI:
+    """Make `app` when a server asks for it, so that importing this module needs no settings."""
+    if name == "app":
+        globals()["app"] = created = create_app()
+        return created
+    raise AttributeError(name)

@@ -1,0 +1,1 @@
+"""The dispatcher process: dispatch, rescue, retention."""

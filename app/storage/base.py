@@ -1,0 +1,71 @@
+"""What the platform asks of an object store.
+
+Only PUT, GET, HEAD, DELETE, LIST and presigning are used, so that every S3-compatible server will
+do (MinIO, SeaweedFS, Garage, RustFS, Ceph RGW, rclone).
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class StorageUnavailableError(Exception):
+    """The object store cannot be reached or refuses us."""
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """What the store says of an object; `etag` changes whenever the bytes do."""
+
+    size_bytes: int
+    etag: str
+
+
+class ObjectStore(Protocol):
+    """An object store, called from the event loop.
+
+    Every method that talks to the store raises `StorageUnavailableError` when it cannot.
+    """
+
+    async def ensure_bucket(self) -> None:
+        """Create the bucket if it is not there."""
+
+    async def check(self) -> None:
+        """Raise unless the bucket can be reached."""
+
+    async def stat(self, key: str) -> ObjectInfo | None:
+        """Size and ETag of an object, or None if there is no such object."""
+
+    async def read_start(self, key: str, length: int) -> bytes:
+        """At most the first `length` bytes of an object."""
+
+    async def sha256(self, key: str) -> str:
+        """The SHA-256 of an object's bytes, read from the store as they are now."""
+
+    async def delete(self, keys: list[str]) -> list[str]:
+        """Delete objects; those that are not there count as deleted. Returns keys that remain."""
+
+    async def put(self, key: str, data: bytes, media_type: str) -> None:
+        """Store a small object."""
+
+    def presign_put(self, key: str, expires_seconds: int) -> str:
+        """A URL for one PUT, signed for the address that clients use."""
+
+    def presign_get(
+        self,
+        key: str,
+        expires_seconds: int,
+        *,
+        download_name: str | None = None,
+        media_type: str | None = None,
+    ) -> str:
+        """A URL for GET, signed for the address that clients use.
+
+        The same arguments give the same URL for some minutes, so that browsers can cache what it
+        points to; it works for at least `expires_seconds`.
+
+        Args:
+            key: the object.
+            expires_seconds: how long the URL works at least.
+            download_name: makes a browser save it under this name instead of showing it.
+            media_type: the Content-Type to answer with.
+        """

@@ -1,0 +1,199 @@
+"""The object store by the MinIO SDK, for any S3-compatible server."""
+
+import asyncio
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+from urllib.parse import quote, urlsplit
+
+import urllib3
+from minio import Minio
+from minio.deleteobjects import DeleteObject
+from minio.error import MinioException, S3Error
+
+from app.config import Settings
+from app.storage.base import ObjectInfo, StorageUnavailableError
+
+T = TypeVar("T")
+
+_MISSING = frozenset({"NoSuchKey", "NoSuchObject", "ResourceNotFound", "NotFound"})
+_CHUNK = 1 << 20
+_SIGNING_WINDOW = timedelta(minutes=15)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
+        raise StorageUnavailableError(str(error)) from error
+
+
+async def _call(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Run a blocking SDK call in a thread, so that the event loop goes on."""
+
+    def run() -> T:
+        with _translated():
+            return function(*args, **kwargs)
+
+    return await asyncio.to_thread(run)
+
+
+class MinioStore:
+    """An `ObjectStore`; the second client signs for the public address and never connects.
+
+    The signature covers the host, so a URL cannot be rewritten after it was signed; and with a
+    region given, signing is pure computation.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._bucket = settings.minio_bucket
+        self._client = self._make_client(
+            settings, settings.minio_endpoint, secure=settings.storage_secure
+        )
+        public = settings.minio_public_endpoint or settings.minio_endpoint
+        self._signer = self._make_client(
+            settings,
+            public,
+            secure=public.startswith("https://")
+            if settings.minio_public_endpoint
+            else settings.storage_secure,
+        )
+
+    @staticmethod
+    def _make_client(settings: Settings, endpoint: str, *, secure: bool) -> Minio:
+        return Minio(
+            urlsplit(endpoint).netloc,
+            access_key=settings.minio_access_key,
+            secret_key=settings.minio_secret_key.get_secret_value(),
+            region=settings.minio_region,
+            secure=secure,
+            http_client=urllib3.PoolManager(
+                timeout=urllib3.Timeout(connect=5, read=30),
+                maxsize=32,
+                retries=urllib3.Retry(total=2, backoff_factor=0.2, status_forcelist=[502, 503]),
+            ),
+        )
+
+    async def ensure_bucket(self) -> None:
+        """Create the bucket if it is not there."""
+
+        def ensure() -> None:
+            if self._client.bucket_exists(self._bucket):
+                return
+            try:
+                self._client.make_bucket(self._bucket)
+            except S3Error as error:
+                if error.code not in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:
+                    raise
+
+        await _call(ensure)
+
+    async def check(self) -> None:
+        """Raise unless the bucket can be reached."""
+        if not await _call(self._client.bucket_exists, self._bucket):
+            raise StorageUnavailableError(f"the bucket {self._bucket} does not exist")
+
+    async def stat(self, key: str) -> ObjectInfo | None:
+        """Size and ETag of an object, or None if there is no such object."""
+
+        def stat() -> ObjectInfo | None:
+            try:
+                found = self._client.stat_object(self._bucket, key)
+            except S3Error as error:
+                if error.code in _MISSING:
+                    return None
+                raise
+            return ObjectInfo(size_bytes=int(found.size or 0), etag=(found.etag or "").strip('"'))
+
+        return await _call(stat)
+
+    async def read_start(self, key: str, length: int) -> bytes:
+        """At most the first `length` bytes of an object."""
+
+        def read() -> bytes:
+            response = self._client.get_object(self._bucket, key, offset=0, length=length)
+            try:
+                # A server that ignores the range must not make us read the whole object.
+                return bytes(response.read(length))
+            finally:
+                response.close()
+                response.release_conn()
+
+        return await _call(read)
+
+    async def sha256(self, key: str) -> str:
+        """The SHA-256 of an object's bytes, read from the store as they are now."""
+
+        def digest() -> str:
+            response = self._client.get_object(self._bucket, key)
+            try:
+                hasher = hashlib.sha256()
+                for chunk in response.stream(_CHUNK):
+                    hasher.update(chunk)
+                return hasher.hexdigest()
+            finally:
+                response.close()
+                response.release_conn()
+
+        return await _call(digest)
+
+    async def delete(self, keys: list[str]) -> list[str]:
+        """Delete objects; those that are not there count as deleted. Returns keys that remain."""
+
+        def delete() -> list[str]:
+            errors = self._client.remove_objects(self._bucket, [DeleteObject(key) for key in keys])
+            return [str(e.name) for e in errors if e.code not in _MISSING]
+
+        return await _call(delete) if keys else []
+
+    async def put(self, key: str, data: bytes, media_type: str) -> None:
+        """Store a small object."""
+        await _call(
+            self._client.put_object,
+            self._bucket,
+            key,
+            io.BytesIO(data),
+            len(data),
+            content_type=media_type,
+        )
+
+    def presign_put(self, key: str, expires_seconds: int) -> str:
+        """A URL for one PUT, signed for the address that clients use."""
+        return str(
+            self._signer.presigned_put_object(
+                self._bucket, key, expires=timedelta(seconds=expires_seconds)
+            )
+        )
+
+    def presign_get(
+        self,
+        key: str,
+        expires_seconds: int,
+        *,
+        download_name: str | None = None,
+        media_type: str | None = None,
+    ) -> str:
+        """A URL for GET, signed as of the last quarter of an hour; see `ObjectStore`."""
+        headers: dict[str, Any] = {}
+        if download_name:
+            headers["response-content-disposition"] = (
+                f"attachment; filename*=UTF-8''{quote(download_name)}"
+            )
+        if media_type:
+            headers["response-content-type"] = media_type
+        now = datetime.now(UTC)
+        signed_at = now - (now - datetime.min.replace(tzinfo=UTC)) % _SIGNING_WINDOW
+        longest = timedelta(days=7)  # a limit of the signature itself
+        return str(
+            self._signer.presigned_get_object(
+                self._bucket,
+                key,
+                expires=min(timedelta(seconds=expires_seconds) + _SIGNING_WINDOW, longest),
+                response_headers=headers,
+                request_date=signed_at,
+            )
+        )

@@ -1,0 +1,22 @@
+"""FastAPI dependencies for what the process holds."""
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from app.config import Settings
+from app.storage.base import ObjectStore
+
+
+def _get_settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+def _get_store(request: Request) -> ObjectStore:
+    store: ObjectStore = request.app.state.store
+    return store
+
+
+SettingsDependency = Annotated[Settings, Depends(_get_settings)]
+StoreDependency = Annotated[ObjectStore, Depends(_get_store)]

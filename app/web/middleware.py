@@ -1,0 +1,184 @@
+"""Pure ASGI middleware: ids, timing, security headers and a limit for request bodies.
+
+`BaseHTTPMiddleware` would cost more than the rest of a request (docs/performance.md), so these
+speak ASGI themselves.
+"""
+
+import re
+import secrets
+import time
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.db.base import new_id
+from app.errors import AppError
+from app.logs import get_logger
+from app.web.problems import problem_response
+
+log = get_logger(__name__)
+
+_REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,128}$")
+_TRACEPARENT = re.compile(r"^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$")
+_QUIET_PATHS = frozenset({"/livez", "/readyz", "/health"})
+
+_SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
+}
+_API_POLICY = "default-src 'none'; frame-ancestors 'none'"
+
+
+def new_traceparent() -> str:
+    """A new W3C trace context (https://www.w3.org/TR/trace-context/)."""
+    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+
+
+class RequestContextMiddleware:
+    """Gives each request its id and trace, binds both to the logs, times it and logs one line."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one ASGI connection."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        request_id = headers.get("x-request-id", "")
+        if not _REQUEST_ID.match(request_id):
+            request_id = str(new_id())
+        traceparent = headers.get("traceparent", "")
+        if not _TRACEPARENT.match(traceparent):
+            traceparent = new_traceparent()
+        scope.setdefault("state", {})
+        scope["state"].update(request_id=request_id, traceparent=traceparent)
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id, traceparent=traceparent)
+        started = time.perf_counter()
+        status: int | None = None
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                out = MutableHeaders(scope=message)
+                out["X-Request-ID"] = request_id
+                out["X-Response-Time-Ms"] = f"{(time.perf_counter() - started) * 1000:.1f}"
+                for name, value in _SECURITY_HEADERS.items():
+                    out.setdefault(name, value)
+                if not out.get("content-type", "").startswith("text/html"):
+                    out.setdefault("Content-Security-Policy", _API_POLICY)
+                    out.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_headers)
+        except Exception:
+            log.exception("request failed", method=scope["method"], path=scope["path"])
+            if status is not None:
+                raise  # the answer has begun; the server can only cut the connection
+            await problem_response(_UnexpectedError())(scope, receive, send_with_headers)
+        finally:
+            level = "debug" if scope["path"] in _QUIET_PATHS else "info"
+            getattr(log, level)(
+                "request",
+                method=scope["method"],
+                path=scope["path"],
+                status=status,
+                ms=round((time.perf_counter() - started) * 1000, 1),
+            )
+
+
+class _UnexpectedError(AppError):
+    """Something went wrong on our side. Quote the request id when you report it."""
+
+
+class _BodyTooLargeError(AppError):
+    """The request body is too large."""
+
+    status = 413
+    code = "BODY_TOO_LARGE"
+
+
+class BodyLimitMiddleware:
+    """Refuses bodies over a number of bytes, and JSON nested too deep to be meant well.
+
+    Files never come this way: they go to object storage by a presigned URL.
+    """
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int, max_depth: int) -> None:
+        self.app = app
+        self.max_bytes = max_bytes
+        self.max_depth = max_depth
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Read the body within the limit, then hand it on."""
+        if scope["type"] != "http" or scope["method"] in {"GET", "HEAD", "OPTIONS"}:
+            await self.app(scope, receive, send)
+            return
+        body = bytearray()
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                return
+            body += message.get("body", b"")
+            if len(body) > self.max_bytes:
+                await self._refuse(
+                    _BodyTooLargeError(
+                        f"The body is larger than {self.max_bytes} bytes. Files are uploaded to "
+                        "storage with an upload ticket, not sent in the body."
+                    ),
+                    send,
+                )
+                return
+            if not message.get("more_body"):
+                break
+        if _nesting_depth(body) > self.max_depth:
+            await self._refuse(
+                _BodyTooLargeError(f"The JSON is nested deeper than {self.max_depth} levels."), send
+            )
+            return
+        delivered = False
+
+        async def replay() -> Message:
+            nonlocal delivered
+            if delivered:
+                return await receive()
+            delivered = True
+            return {"type": "http.request", "body": bytes(body), "more_body": False}
+
+        await self.app(scope, replay, send)
+
+    @staticmethod
+    async def _refuse(error: AppError, send: Send) -> None:
+        response = problem_response(error)
+        await send(
+            {
+                "type": "http.response.start",
+                "status": error.status,
+                "headers": [*response.raw_headers, (b"connection", b"close")],
+            }
+        )
+        await send({"type": "http.response.body", "body": response.body})
+
+
+_STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
+
+
+def _nesting_depth(body: bytes | bytearray) -> int:
+    """The deepest nesting of brackets outside strings; an upper bound for any JSON text."""
+    depth = deepest = 0
+    for match in _STRING_OR_BRACKET.finditer(body):
+        token = match[0]
+        if token in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif token in b"]}":
+            depth -= 1
+    return deepest

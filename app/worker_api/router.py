@@ -1,0 +1,228 @@
+"""Routes for workers (`/worker/v1`): they report facts, each for one attempt."""
+
+from typing import Annotated
+from uuid import UUID
+
+import structlog
+from fastapi import APIRouter, Body, Header
+
+from app.accounts.dependencies import CurrentWorker
+from app.accounts.errors import ForbiddenError, NotAuthenticatedError
+from app.artifacts.errors import (
+    ArtifactCommittedError,
+    ArtifactMismatchError,
+    ArtifactNotUploadedError,
+    TicketNotFoundError,
+    UploadTooLargeError,
+)
+from app.artifacts.service import commit_artifact, create_artifact_ticket
+from app.config import Settings
+from app.db.session import DatabaseDependency, SessionDependency
+from app.errors import InvalidRequestError
+from app.jobs.attempts import AttemptService, ClaimedAttempt
+from app.jobs.errors import (
+    AttemptGoneError,
+    AttemptNotFoundError,
+    AttemptSupersededError,
+    AttemptTokenError,
+    ReportConflictError,
+    ResultIncompleteError,
+)
+from app.storage.base import ObjectStore
+from app.web.dependencies import SettingsDependency, StoreDependency
+from app.web.problems import problem_responses
+from app.workers.service import REPORT_EVERY_SECONDS, record_heartbeat
+from contract.artifacts import (
+    ArtifactCommit,
+    ArtifactKind,
+    ArtifactRecord,
+    UploadTicket,
+    UploadTicketRequest,
+)
+from contract.attempts import (
+    ATTEMPT_TOKEN_HEADER,
+    AttemptHeartbeat,
+    AttemptHeartbeatReply,
+    ClaimRequest,
+    FinishReply,
+    FinishRequest,
+    InputFile,
+    JobSpec,
+)
+from contract.workers import WorkerHeartbeat, WorkerHeartbeatReply
+
+router = APIRouter(
+    tags=["worker"],
+    responses=problem_responses(NotAuthenticatedError, ForbiddenError, InvalidRequestError),
+)
+
+AttemptToken = Annotated[
+    str, Header(alias=ATTEMPT_TOKEN_HEADER, max_length=200, description="from the claim's answer")
+]
+
+_FENCED_ERRORS = (
+    NotAuthenticatedError,
+    ForbiddenError,
+    AttemptNotFoundError,
+    AttemptTokenError,
+    AttemptSupersededError,
+    AttemptGoneError,
+)
+
+
+@router.post("/workers/heartbeat", summary="A worker says what it is and can do")
+async def worker_heartbeat(
+    body: WorkerHeartbeat, _: CurrentWorker, session: SessionDependency
+) -> WorkerHeartbeatReply:
+    """Sent at start, every 30 s and, with `stopping`, at the end."""
+    await record_heartbeat(session, body)
+    return WorkerHeartbeatReply(next_heartbeat_seconds=REPORT_EVERY_SECONDS)
+
+
+@router.post(
+    "/attempts/{attempt_id}/claim",
+    summary="Claim an attempt",
+    responses=problem_responses(AttemptNotFoundError, AttemptSupersededError, AttemptGoneError),
+)
+async def claim(
+    attempt_id: UUID,
+    body: ClaimRequest,
+    _: CurrentWorker,
+    database: DatabaseDependency,
+    settings: SettingsDependency,
+    store: StoreDependency,
+) -> JobSpec:
+    """The right to run an attempt, with all that is needed for it. Repeat it freely."""
+    structlog.contextvars.bind_contextvars(attempt_id=str(attempt_id))
+    async with database.transaction() as session:
+        claimed = await AttemptService(session, settings).claim(attempt_id, body)
+    structlog.contextvars.bind_contextvars(job_id=str(claimed.job.id))
+    return _job_spec(claimed, settings, store)
+
+
+def _job_spec(claimed: ClaimedAttempt, settings: Settings, store: ObjectStore) -> JobSpec:
+    job, attempt, model = claimed.job, claimed.attempt, claimed.model
+    assert attempt.lease_expires_at is not None
+    return JobSpec(
+        attempt_id=attempt.id,
+        job_id=job.id,
+        attempt=attempt.number,
+        model_id=job.model_id,
+        model_version=job.model_version,
+        pipeline=model.pipeline,
+        params=job.input_params,
+        prompt=job.prompt,
+        inputs=[
+            InputFile(
+                parameter=artifact.parameter or artifact.name,
+                object_name=artifact.object_key,
+                url=store.presign_get(
+                    artifact.object_key,
+                    max(settings.download_url_seconds, attempt.time_limit_seconds),
+                ),
+                etag=artifact.etag,
+                size_bytes=artifact.size_bytes,
+                media_type=artifact.media_type,
+            )
+            for artifact in claimed.inputs
+        ],
+        time_limit_seconds=attempt.time_limit_seconds,
+        lease_seconds=settings.lease_seconds,
+        heartbeat_seconds=settings.heartbeat_seconds,
+        lease_expires_at=attempt.lease_expires_at,
+        attempt_token=claimed.token,
+        traceparent=job.traceparent,
+    )
+
+
+@router.post(
+    "/attempts/{attempt_id}/heartbeat",
+    summary="Extend an attempt's lease and report progress",
+    responses=problem_responses(*_FENCED_ERRORS),
+)
+async def attempt_heartbeat(
+    attempt_id: UUID,
+    body: AttemptHeartbeat,
+    _: CurrentWorker,
+    token: AttemptToken,
+    session: SessionDependency,
+    settings: SettingsDependency,
+) -> AttemptHeartbeatReply:
+    """The answer says whether to go on."""
+    return await AttemptService(session, settings).heartbeat(attempt_id, token, body)
+
+
+@router.post(
+    "/attempts/{attempt_id}/upload-tickets",
+    summary="Get permission to upload an artifact",
+    responses=problem_responses(*_FENCED_ERRORS, ArtifactCommittedError, UploadTooLargeError),
+)
+async def artifact_ticket(  # noqa: PLR0917
+    attempt_id: UUID,
+    body: UploadTicketRequest,
+    _: CurrentWorker,
+    token: AttemptToken,
+    session: SessionDependency,
+    settings: SettingsDependency,
+    store: StoreDependency,
+) -> UploadTicket:
+    """A presigned URL for one PUT under the attempt's own keys."""
+    job, attempt = await AttemptService(session, settings).lock_running(attempt_id, token)
+    ticket = await create_artifact_ticket(session, settings, job, attempt, body)
+    return UploadTicket(
+        ticket_id=ticket.id,
+        upload_url=store.presign_put(ticket.object_key, settings.upload_ticket_seconds),
+        headers={"Content-Type": ticket.media_type},
+        expires_at=ticket.expires_at,
+    )
+
+
+@router.post(
+    "/attempts/{attempt_id}/artifacts",
+    summary="Commit an uploaded artifact",
+    responses=problem_responses(
+        *_FENCED_ERRORS, TicketNotFoundError, ArtifactNotUploadedError, ArtifactMismatchError
+    ),
+)
+async def commit(  # noqa: PLR0917
+    attempt_id: UUID,
+    body: ArtifactCommit,
+    _: CurrentWorker,
+    token: AttemptToken,
+    database: DatabaseDependency,
+    settings: SettingsDependency,
+    store: StoreDependency,
+) -> ArtifactRecord:
+    """The object is checked (it exists, size, SHA-256, first bytes) and then becomes visible."""
+    artifact = await commit_artifact(
+        database,
+        store,
+        settings,
+        attempt_id=attempt_id,
+        token=token,
+        ticket_id=body.ticket_id,
+    )
+    return ArtifactRecord(
+        artifact_id=artifact.id,
+        kind=ArtifactKind(artifact.kind),
+        name=artifact.name,
+        size_bytes=artifact.size_bytes,
+        sha256=artifact.sha256 or "",
+    )
+
+
+@router.post(
+    "/attempts/{attempt_id}/finish",
+    summary="Report how an attempt ended",
+    responses=problem_responses(*_FENCED_ERRORS, ReportConflictError, ResultIncompleteError),
+)
+async def finish(
+    attempt_id: UUID,
+    body: Annotated[FinishRequest, Body()],
+    _: CurrentWorker,
+    token: AttemptToken,
+    session: SessionDependency,
+    settings: SettingsDependency,
+) -> FinishReply:
+    """The worker says what happened; whether the job is tried again is decided here."""
+    return await AttemptService(session, settings).finish(attempt_id, token, body)

@@ -1,0 +1,1 @@
+"""The fleet: which workers are alive and what they can run."""
