@@ -69,7 +69,7 @@ def end(process: subprocess.Popen[bytes], *, polite: signal.Signals, seconds: fl
             children += descendants(process.pid)
             process.kill()
             process.wait()
-        reap(children)
+        reap(children, seconds=1)
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:

@@ -154,9 +154,9 @@ class PostgresServer(EmbeddedServer):
             "timezone": "UTC",
         }
         if self._fast:
+            # Not synchronous_commit: without it a killed server forgets its last commits.
             options |= {
                 "fsync": "off",
-                "synchronous_commit": "off",
                 "full_page_writes": "off",
                 "autovacuum_naptime": "10min",
             }
@@ -195,7 +195,7 @@ class PostgresServer(EmbeddedServer):
             "PGUSER": OWNER,
             "PGPASSWORD": self._password(),
             "PGDATABASE": database,
-            "PGCONNECT_TIMEOUT": "5",
+            "PGCONNECT_TIMEOUT": "2",
         }
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("PG")}
         return subprocess.run(

@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import ClassVar
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from typing_extensions import override
 
 from devstack.errors import DevstackError
 from devstack.ports import HOST
 from devstack.servers.base import EmbeddedServer
+
+ONCE = Retry(NoBackoff(), 0)
 
 
 def redis_executable() -> Path:
@@ -79,7 +83,7 @@ class RedisServer(EmbeddedServer):
     @override
     def answers(self) -> bool:
         try:
-            with redis.Redis.from_url(self.url, socket_timeout=5) as client:
+            with redis.Redis.from_url(self.url, socket_timeout=2, retry=ONCE) as client:
                 client.ping()
         except redis.RedisError:  # also while it loads its file
             return False

@@ -79,7 +79,7 @@ class S3Server(EmbeddedServer):
 
     @override
     def answers(self) -> bool:
-        connection = http.client.HTTPConnection(HOST, self.port, timeout=5)
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=2)
         try:
             connection.request("GET", "/")
             connection.getresponse().read()
