@@ -23,6 +23,12 @@ def configure_logging(settings: Settings, service: str) -> None:
     def add_service(_: object, __: str, event: structlog.typing.EventDict) -> dict[str, Any]:
         return {"service": service, **event}
 
+    def drop_color_message(
+        _: object, __: str, event: structlog.typing.EventDict
+    ) -> structlog.typing.EventDict:
+        event.pop("color_message", None)  # uvicorn's own copy of its message
+        return event
+
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -40,7 +46,11 @@ def configure_logging(settings: Settings, service: str) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                drop_color_message,
+                *rendering,
+            ],
         )
     )
     root = logging.getLogger()

@@ -37,6 +37,10 @@ class Authenticator:
     def _forget(self, key_hash: str) -> None:
         self._cache.pop(key_hash, None)
 
+    def forget_all(self) -> None:
+        """Ask the database again for every key."""
+        self._cache.clear()
+
     async def authenticate(self, key: str | None) -> AnyPrincipal:
         """The principal a key speaks for.
 
@@ -68,7 +72,7 @@ class Authenticator:
             else WorkerPrincipal(key_id=api_key.id)
         )
         if len(self._cache) >= _CACHE_ENTRIES:
-            self._cache.clear()
+            self.forget_all()
         self._cache[key_hash] = (time.monotonic() + _CACHE_SECONDS, principal)
         return principal
 

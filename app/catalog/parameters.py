@@ -159,6 +159,10 @@ def _pointer(error: ValidationError, model: Model) -> str:
     return "/input_params" + "".join(f"/{_escape(part)}" for part in path)
 
 
+def _description(error: ValidationError) -> str:
+    return str(error.schema.get("description", "")) if isinstance(error.schema, dict) else ""
+
+
 def _explain(error: ValidationError, model: Model) -> str:
     limit: Any = error.validator_value
     sentences = {
@@ -169,5 +173,6 @@ def _explain(error: ValidationError, model: Model) -> str:
         "minimum": f"must be at least {limit}",
         "maximum": f"must be at most {limit}",
         "type": f"must be of type {limit}",
+        "not": f"is not possible here. {_description(error)}",
     }
     return sentences.get(str(error.validator), error.message[:200])
