@@ -1,0 +1,49 @@
+"""Whether a run should go on, shared by the pipeline's thread and those around it."""
+
+import threading
+from collections.abc import Callable
+from enum import StrEnum
+
+from worker_vm.pipelines.base import RunCancelledError
+
+
+class StopReason(StrEnum):
+    """Why a run has to stop."""
+
+    CANCELLED = "cancelled"
+    TIME_LIMIT = "time_limit"
+    UPLOAD_FAILED = "upload_failed"
+    LOST = "lost"
+    """The attempt is no longer ours: nothing may be reported."""
+
+
+class RunControl:
+    """Set once by whoever sees a reason to stop; asked by everybody else."""
+
+    def __init__(self) -> None:
+        self.stopped = threading.Event()
+        self.reason: StopReason | None = None
+        self.on_stop: Callable[[], None] = lambda: None
+        """Called after each reason to stop, in the thread that gave it."""
+        self._lock = threading.Lock()
+
+    def stop(self, reason: StopReason) -> None:
+        """Ask the run to stop. The first reason stays, unless the attempt is lost."""
+        with self._lock:
+            if self.reason is None or reason is StopReason.LOST:
+                self.reason = reason
+        self.stopped.set()
+        self.on_stop()
+
+    def end(self) -> None:
+        """Say that the run is over, so that nobody goes on for it."""
+        self.stopped.set()
+
+    def check(self) -> None:
+        """Raise RunCancelledError if the run should stop."""
+        if self.stopped.is_set():
+            raise RunCancelledError
+
+    def pause(self, seconds: float) -> bool:
+        """Wait, at most until the run should stop; says whether it should."""
+        return self.stopped.wait(seconds)

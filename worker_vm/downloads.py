@@ -1,0 +1,136 @@
+"""Inputs: fetched by presigned GET, and only exactly what was promised."""
+
+import re
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from pathlib import Path
+
+import httpx
+
+from contract.attempts import FailureCode, InputFile
+from worker_vm.backoff import RetryPolicy, retry
+from worker_vm.http_client import describe_network_error
+from worker_vm.logs import get_logger
+from worker_vm.pipelines.base import PipelineError
+
+log = get_logger(__name__)
+
+
+class StorageUnavailableError(Exception):
+    """Storage did not answer, or not as it should; it may later."""
+
+
+def download_inputs(
+    client: httpx.Client,
+    inputs: Iterable[InputFile],
+    folder: Path,
+    *,
+    policy: RetryPolicy,
+    check: Callable[[], None],
+    pause: Callable[[float], bool],
+) -> dict[str, Path]:
+    """Fetch every input into `folder`.
+
+    Args:
+        client: for storage; it must not carry the worker key.
+        inputs: what the claim promised.
+        folder: where to put them; made here.
+        policy: how patient to be with storage.
+        check: called between chunks; raises to stop.
+        pause: see `retry`.
+
+    Returns:
+        The files by the parameter that names them.
+
+    Raises:
+        PipelineError: INPUT_CHANGED, INPUT_UNAVAILABLE or STORAGE_UNAVAILABLE.
+    """
+    folder.mkdir()
+    files = {}
+    for number, item in enumerate(inputs):
+        path = folder / _local_name(number, item.object_name)
+        try:
+            retry(
+                lambda item=item, path=path: _download(client, item, path, check),  # type: ignore[misc]
+                policy=policy,
+                retryable=lambda error: isinstance(error, StorageUnavailableError),
+                pause=pause,
+                on_failure=lambda error, wait: log.warning(
+                    "input.retry", reason=str(error), wait_seconds=round(wait, 1)
+                ),
+            )
+        except StorageUnavailableError as error:
+            raise PipelineError(
+                FailureCode.STORAGE_UNAVAILABLE,
+                f"The input {item.parameter} could not be downloaded: {error}.",
+                permanent=False,
+            ) from error
+        log.info("input.downloaded", parameter=item.parameter, size_bytes=item.size_bytes)
+        files[item.parameter] = path
+    return files
+
+
+def _local_name(number: int, object_name: str) -> str:
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", object_name.rsplit("/", 1)[-1])[-80:]
+    return f"{number:02d}-{name}"
+
+
+def _download(client: httpx.Client, item: InputFile, path: Path, check: Callable[[], None]) -> None:
+    etag = item.etag.removeprefix("W/").strip('"')
+    headers = {"If-Match": f'"{etag}"', "Accept-Encoding": "identity"}
+    try:
+        with client.stream("GET", item.url, headers=headers) as response:
+            _check_answer(response, item, etag)
+            _write(response, item, path, check)
+    except httpx.HTTPError as error:
+        raise StorageUnavailableError(describe_network_error(error)) from None
+
+
+def _check_answer(response: httpx.Response, item: InputFile, etag: str) -> None:
+    status = response.status_code
+    if status == HTTPStatus.NOT_FOUND:
+        raise PipelineError(
+            FailureCode.INPUT_UNAVAILABLE,
+            f"The input {item.parameter} is no longer in storage; upload it again.",
+            permanent=True,
+        )
+    if status == HTTPStatus.FORBIDDEN:
+        raise PipelineError(
+            FailureCode.INPUT_UNAVAILABLE,
+            f"Storage refused to hand over the input {item.parameter}.",
+            permanent=False,
+        )
+    if status == HTTPStatus.PRECONDITION_FAILED:
+        raise _changed(item)
+    if status != HTTPStatus.OK:
+        raise StorageUnavailableError(f"storage answered {status}")
+    served = response.headers.get("ETag")
+    if served is not None and served.removeprefix("W/").strip('"') != etag:
+        raise _changed(item)
+    length = response.headers.get("Content-Length")
+    if length is not None and int(length) != item.size_bytes:
+        raise _changed(item)
+
+
+def _write(
+    response: httpx.Response, item: InputFile, path: Path, check: Callable[[], None]
+) -> None:
+    received = 0
+    with path.open("wb") as file:
+        for chunk in response.iter_raw(1 << 16):
+            check()
+            received += len(chunk)
+            if received > item.size_bytes:
+                raise _changed(item)
+            file.write(chunk)
+    if received < item.size_bytes:
+        raise StorageUnavailableError(f"the download ended after {received} bytes")
+
+
+def _changed(item: InputFile) -> PipelineError:
+    return PipelineError(
+        FailureCode.INPUT_CHANGED,
+        f"The input {item.parameter} is not the file that the job was created with;"
+        " create a new job.",
+        permanent=True,
+    )

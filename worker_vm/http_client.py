@@ -1,0 +1,26 @@
+"""HTTP clients as the worker uses them. Make them after a fork, never before."""
+
+import httpx
+
+DIRECT = ("all://localhost", "all://127.0.0.1", "all://[::1]")
+"""Addresses of this machine: never asked of a proxy, whatever the environment says."""
+
+
+def make_client(*, read_seconds: float = 30) -> httpx.Client:
+    """A client that follows no redirects and uses the environment's proxies, except for loopback.
+
+    Args:
+        read_seconds: how long an answer may be silent.
+    """
+    return httpx.Client(
+        timeout=httpx.Timeout(connect=10, read=read_seconds, write=60, pool=10),
+        mounts=dict.fromkeys(DIRECT),
+        follow_redirects=False,
+    )
+
+
+def describe_network_error(error: httpx.HTTPError) -> str:
+    """What went wrong on the wire, without the address (it may be presigned)."""
+    kind = type(error).__name__.removesuffix("Error")
+    text = str(error)
+    return kind if not text or "://" in text else f"{kind}: {text}"

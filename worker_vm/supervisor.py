@@ -1,0 +1,211 @@
+"""The thread beside a run: extends the lease, tells progress, enforces the time limit.
+
+It never raises into the pipeline. It sets a reason to stop, which the pipeline meets at its next
+report; a pipeline that doesn't report in time is abandoned.
+"""
+
+import contextvars
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum, auto
+from queue import Empty, SimpleQueue
+
+from contract.attempts import AttemptHeartbeat, JobSpec, Progress
+from worker_vm.api_client import ApiError, AttemptApi, AttemptLostError
+from worker_vm.control import RunControl, StopReason
+from worker_vm.logs import get_logger
+
+log = get_logger(__name__)
+
+
+class Signal(Enum):
+    """What other threads, and signal handlers, put into a supervisor's mailbox."""
+
+    WAKE = auto()
+    CANCEL = auto()
+    CLOSE = auto()
+
+
+Mailbox = SimpleQueue[Signal]
+"""Its `put` may be called from a signal handler, which no lock or event allows."""
+
+
+@dataclass(frozen=True)
+class Timings:
+    """The supervisor's own times in seconds; the lease's come with the claim."""
+
+    progress_spacing: float = 1
+    stop_grace: float = 10
+    """How long a pipeline may take to notice that it should stop."""
+    longest_call: float = 10
+
+
+class Supervisor:
+    """Watches one run from its claim until its report.
+
+    Args:
+        api: the attempt's calls.
+        spec: the claimed attempt.
+        claimed_at: `time.monotonic()` before the claim was sent; the lease counts from there.
+        control: where reasons to stop are put.
+        mailbox: wakes the thread.
+        abandon: called in the thread when a pipeline doesn't stop; ends the process.
+    """
+
+    def __init__(
+        self,
+        api: AttemptApi,
+        spec: JobSpec,
+        *,
+        claimed_at: float,
+        control: RunControl,
+        mailbox: Mailbox,
+        abandon: Callable[[StopReason], None],
+        timings: Timings,
+    ) -> None:
+        self._api = api
+        self._spec = spec
+        self._control = control
+        self._mailbox = mailbox
+        self._abandon = abandon
+        self._timings = timings
+        self._lease_until = claimed_at + spec.lease_seconds
+        self._next_beat = claimed_at + spec.heartbeat_seconds
+        self._deadline = claimed_at + spec.time_limit_seconds
+        self._last_beat = claimed_at
+        self._failures = 0
+        self._progress: Progress | None = None
+        self._told: Progress | None = None
+        self._working = False
+        self._abandon_at: float | None = None
+        self._phase = threading.Lock()
+        self._closed = False
+        control.on_stop = lambda: mailbox.put(Signal.WAKE)
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(
+            target=context.run, args=(self._loop,), name="supervisor", daemon=True
+        )
+
+    def start(self) -> None:
+        """Begin to extend the lease."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop extending the lease; waits for a heartbeat that is under way."""
+        self._mailbox.put(Signal.CLOSE)
+        self._thread.join()
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """The block that the time limit covers, and that is abandoned if it doesn't stop."""
+        self._working = True
+        self._mailbox.put(Signal.WAKE)
+        try:
+            yield
+        finally:
+            # Waits while the run is being abandoned, which ends the process.
+            with self._phase:
+                self._working = False
+
+    @property
+    def latest_progress(self) -> Progress | None:
+        """What was told last."""
+        return self._progress
+
+    def tell(self, progress: Progress) -> None:
+        """Have progress sent with the next heartbeat, which comes soon."""
+        self._progress = progress
+        self._mailbox.put(Signal.WAKE)
+
+    def _loop(self) -> None:
+        while not self._closed:
+            now = time.monotonic()
+            self._enforce(now)
+            if now >= self._beat_at():
+                self._beat(now)
+            self._receive(self._next_event() - time.monotonic())
+
+    def _receive(self, timeout: float) -> None:
+        try:
+            signal = self._mailbox.get(timeout=max(0.0, timeout))
+        except Empty:
+            return
+        if signal is Signal.CLOSE:
+            self._closed = True
+        elif signal is Signal.CANCEL:
+            log.info("run.cancel_requested", by="stop command")
+            self._control.stop(StopReason.CANCELLED)
+
+    def _next_event(self) -> float:
+        moments = [self._beat_at(), time.monotonic() + 3600]
+        if self._control.reason is not StopReason.LOST:
+            moments.append(self._lease_until)
+        if self._working and not self._control.stopped.is_set():
+            moments.append(self._deadline)
+        if self._abandon_at is not None:
+            moments.append(self._abandon_at)
+        return min(moments)
+
+    def _enforce(self, now: float) -> None:
+        if now >= self._lease_until and self._control.reason is not StopReason.LOST:
+            log.error("lease.expired", message="The lease could not be extended; stopping.")
+            self._control.stop(StopReason.LOST)
+        if self._working and now >= self._deadline and not self._control.stopped.is_set():
+            log.error("run.time_limit", limit_seconds=self._spec.time_limit_seconds)
+            self._control.stop(StopReason.TIME_LIMIT)
+        if not (self._working and self._control.stopped.is_set()):
+            self._abandon_at = None
+        elif self._abandon_at is None:
+            self._abandon_at = now + self._timings.stop_grace
+        elif now >= self._abandon_at:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        with self._phase:
+            reason = self._control.reason
+            if self._working and reason is not None:
+                log.error("run.abandoned", reason=reason.value)
+                self._closed = True
+                self._abandon(reason)
+
+    def _beat_at(self) -> float:
+        if self._control.reason is StopReason.LOST:
+            return float("inf")
+        if self._progress is not self._told and self._failures == 0:
+            return min(self._next_beat, self._last_beat + self._timings.progress_spacing)
+        return self._next_beat
+
+    def _beat(self, now: float) -> None:
+        progress = self._progress
+        self._last_beat = now
+        timeout = min(self._timings.longest_call, max(1.0, self._spec.heartbeat_seconds))
+        try:
+            reply = self._api.heartbeat(
+                AttemptHeartbeat(progress=None if progress is self._told else progress),
+                timeout=timeout,
+            )
+        except AttemptLostError as error:
+            log.warning("attempt.lost", reason=str(error))
+            self._control.stop(StopReason.LOST)
+        except ApiError as error:
+            self._note_failure(error)
+        else:
+            if self._failures:
+                log.info("heartbeat.recovered", failures=self._failures)
+            self._failures = 0
+            self._told = progress
+            self._lease_until = now + self._spec.lease_seconds
+            self._next_beat = now + self._spec.heartbeat_seconds
+            if reply.cancel_requested and not self._control.stopped.is_set():
+                log.info("run.cancel_requested", by="heartbeat")
+                self._control.stop(StopReason.CANCELLED)
+
+    def _note_failure(self, error: ApiError) -> None:
+        self._failures += 1
+        wait = min(self._spec.heartbeat_seconds, 0.5 * 2.0 ** min(self._failures, 10))
+        self._next_beat = time.monotonic() + wait
+        if self._failures == 1:
+            log.warning("heartbeat.failed", reason=str(error))

@@ -1,0 +1,229 @@
+"""Artifacts: uploaded in order, in the background, straight to storage."""
+
+import contextvars
+import hashlib
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TypeVar
+
+import httpx
+
+from contract.artifacts import (
+    ArtifactCommit,
+    ArtifactKind,
+    ArtifactRecord,
+    UploadTicket,
+    UploadTicketRequest,
+)
+from contract.attempts import FailureCode
+from worker_vm.api_client import (
+    ApiRefusedError,
+    ApiUnavailableError,
+    AttemptApi,
+    AttemptLostError,
+)
+from worker_vm.backoff import RetryPolicy, retry
+from worker_vm.control import RunControl, StopReason
+from worker_vm.downloads import StorageUnavailableError
+from worker_vm.http_client import describe_network_error
+from worker_vm.logs import get_logger
+from worker_vm.pipelines.base import PipelineError
+
+log = get_logger(__name__)
+
+COMMIT_TRIES = 3
+"""How often a file is uploaded again because the app found something else in storage."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One file to hand over, under its file name."""
+
+    kind: ArtifactKind
+    path: Path
+    media_type: str
+
+
+def describe_file(upload: Upload) -> UploadTicketRequest:
+    """What a ticket is asked for: name, size and SHA-256 of the file as it is now."""
+    digest = hashlib.sha256()
+    size = 0
+    with upload.path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+            size += len(chunk)
+    return UploadTicketRequest(
+        kind=upload.kind,
+        name=upload.path.name,
+        media_type=upload.media_type,
+        size_bytes=size,
+        sha256=digest.hexdigest(),
+    )
+
+
+class FileUploader:
+    """Uploads one file at a time: ticket, PUT, commit, each tried again.
+
+    Args:
+        api: the attempt's calls.
+        storage: a client that doesn't carry the worker key.
+        policy: how patient to be with each step.
+        pause: waits between tries and says whether to stop trying.
+    """
+
+    def __init__(
+        self,
+        api: AttemptApi,
+        storage: httpx.Client,
+        *,
+        policy: RetryPolicy,
+        pause: Callable[[float], bool],
+    ) -> None:
+        self._api = api
+        self._storage = storage
+        self._policy = policy
+        self._pause = pause
+
+    def upload(self, upload: Upload) -> ArtifactRecord:
+        """Bring one file into storage and have it checked.
+
+        Raises:
+            PipelineError: STORAGE_UNAVAILABLE, or INVALID_OUTPUT when the app refuses the file.
+            AttemptLostError: the attempt is somebody else's.
+        """
+        request = describe_file(upload)
+        try:
+            record = self._upload(upload.path, request)
+        except AttemptLostError:
+            raise
+        except ApiRefusedError as error:
+            raise PipelineError(
+                FailureCode.INVALID_OUTPUT,
+                f"The result file {request.name} was refused: {error.detail}",
+                permanent=True,
+            ) from error
+        except (ApiUnavailableError, StorageUnavailableError) as error:
+            raise PipelineError(
+                FailureCode.STORAGE_UNAVAILABLE,
+                f"The result file {request.name} could not be stored: {error}.",
+                permanent=False,
+            ) from error
+        log.info(
+            "artifact.uploaded", kind=record.kind, name=record.name, size_bytes=record.size_bytes
+        )
+        return record
+
+    def _upload(self, path: Path, request: UploadTicketRequest) -> ArtifactRecord:
+        for number in range(1, COMMIT_TRIES + 1):
+            ticket = self._patiently(request.name, lambda: self._store(path, request))
+            commit = ArtifactCommit(ticket_id=ticket.ticket_id)
+            try:
+                return self._patiently(request.name, lambda c=commit: self._api.commit(c))  # type: ignore[misc]
+            except AttemptLostError:
+                raise
+            except ApiRefusedError as error:
+                if number == COMMIT_TRIES:
+                    raise
+                log.warning("upload.repeated", name=request.name, reason=str(error))
+        raise AssertionError
+
+    def _patiently(self, name: str, call: Callable[[], T]) -> T:
+        return retry(
+            call,
+            policy=self._policy,
+            retryable=lambda e: isinstance(e, ApiUnavailableError | StorageUnavailableError),
+            pause=self._pause,
+            on_failure=lambda error, wait: log.warning(
+                "upload.retry", name=name, reason=str(error), wait_seconds=round(wait, 1)
+            ),
+        )
+
+    def _store(self, path: Path, request: UploadTicketRequest) -> UploadTicket:
+        """PUT the file under a fresh ticket, since the last one may have expired."""
+        ticket = self._api.upload_ticket(request)
+        headers = httpx.Headers(
+            {"Content-Type": request.media_type, "Content-Length": str(request.size_bytes)}
+        )
+        headers.update(ticket.headers)
+        try:
+            with path.open("rb") as file:
+                response = self._storage.put(ticket.upload_url, content=file, headers=headers)
+        except httpx.HTTPError as error:
+            raise StorageUnavailableError(describe_network_error(error)) from None
+        if not response.is_success:
+            raise StorageUnavailableError(f"storage answered {response.status_code}")
+        return ticket
+
+
+class UploadQueue:
+    """Uploads what a run hands over, in a thread of its own.
+
+    The first failure stops the run: its work can't be kept.
+    """
+
+    def __init__(self, uploader: FileUploader, control: RunControl) -> None:
+        self._uploader = uploader
+        self._control = control
+        self._waiting: SimpleQueue[Upload | None] = SimpleQueue()
+        self._failure: Exception | None = None
+        self._thread: threading.Thread | None = None
+        self.records: list[ArtifactRecord] = []
+
+    def submit(self, upload: Upload) -> None:
+        """Upload a file as soon as those before it are done."""
+        if self._thread is None:
+            context = contextvars.copy_context()
+            self._thread = threading.Thread(
+                target=context.run, args=(self._loop,), name="uploads", daemon=True
+            )
+            self._thread.start()
+        self._waiting.put(upload)
+
+    def drain(self) -> list[ArtifactRecord]:
+        """Wait for all uploads; what was committed, in order.
+
+        Raises:
+            PipelineError: an upload failed.
+            RunCancelledError: the run should stop; not everything was uploaded.
+        """
+        self._join()
+        if self._failure is not None and not isinstance(self._failure, AttemptLostError):
+            raise self._failure
+        self._control.check()
+        return self.records
+
+    def discard(self) -> None:
+        """Drop what has not begun and wait for the upload under way."""
+        self._control.end()
+        self._join()
+
+    def _join(self) -> None:
+        if self._thread is not None:
+            self._waiting.put(None)
+            self._thread.join()
+
+    def _loop(self) -> None:
+        while (upload := self._waiting.get()) is not None:
+            if self._control.stopped.is_set():
+                return
+            try:
+                self.records.append(self._uploader.upload(upload))
+            except AttemptLostError as error:
+                log.warning("attempt.lost", reason=str(error))
+                self._failure = error
+                self._control.stop(StopReason.LOST)
+                return
+            except Exception as error:  # noqa: BLE001  (drain raises it in the run's thread)
+                self._failure = error
+                self._control.stop(StopReason.UPLOAD_FAILED)
+                return
+
+    @property
+    def failure(self) -> Exception | None:
+        """Why an upload failed."""
+        return self._failure
