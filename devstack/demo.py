@@ -149,7 +149,7 @@ def demo(image: Path | None, output: Path) -> int:
         with tempfile.TemporaryDirectory(prefix="p3d-demo-") as folder:
             _run(picture, output, Path(folder), console)
     except (DemoError, DevstackError, ApiError) as error:
-        errors.print(str(error), markup=False)
+        errors.print(str(error), markup=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         errors.print("Interrupted; everything has been stopped.")

@@ -76,7 +76,8 @@ def choose_ports() -> Ports:
     for name, usual in DEFAULT_PORTS.items():
         chosen[name] = ports.prefer(usual)
         if chosen[name] != usual:
-            print(f"Port {usual} is taken by something else: {name} moves to {chosen[name]}.")
+            label = "storage" if name == "s3" else name
+            print(f"Port {usual} is taken by something else: {label} moves to {chosen[name]}.")
     return Ports(**chosen)
 
 

@@ -5,7 +5,6 @@ import socket
 from pathlib import Path
 
 import pytest
-from support.gltf_validator import gltf_errors, validate_gltf
 
 from devstack import up
 from devstack.demo import DemoError, checked_image, raise_unless_succeeded
@@ -13,6 +12,7 @@ from devstack.errors import DevstackError
 from devstack.ports import HOST
 from devstack.settings import app_environment, fresh_settings, worker_environment
 from devstack.stack import Stack
+from tests.support.gltf_validator import gltf_errors, validate_gltf
 
 
 def test_only_one_up_in_a_folder(tmp_path: Path) -> None:
