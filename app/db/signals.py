@@ -126,11 +126,16 @@ class Signals:
             await self._outbox_filled.wait()
             self._outbox_filled.clear()
             batch, self._outbox = list(self._outbox), set()
-            await connection.execute(
-                "SELECT pg_notify(c, p) FROM unnest($1::text[], $2::text[]) AS t (c, p)",
-                [signal.channel.value for signal in batch],
-                [signal.payload for signal in batch],
-            )
+            try:
+                await connection.execute(
+                    "SELECT pg_notify(c, p) FROM unnest($1::text[], $2::text[]) AS t (c, p)",
+                    [signal.channel.value for signal in batch],
+                    [signal.payload for signal in batch],
+                )
+            except BaseException:
+                self._outbox.update(batch)
+                self._outbox_filled.set()
+                raise
 
     async def _keep_listening(self) -> None:
         while True:

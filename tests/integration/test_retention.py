@@ -1,0 +1,127 @@
+"""Retention: rows expire first, objects follow, and nothing in use is ever deleted."""
+
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from sqlalchemy import text
+
+from app.db.session import Database
+from app.queueing.dispatcher import Dispatcher
+from app.queueing.retention import delete_unused_objects, expire_jobs
+from app.storage.base import ObjectStore
+from tests.support.jobs import dispatch
+from tests.support.people import People, Person
+from tests.support.worker import FakeWorker
+
+
+@pytest.fixture
+async def ada(people: People) -> Person:
+    return await people.make()
+
+
+@pytest.fixture
+async def done(
+    ada: Person, worker: FakeWorker, dispatcher: Dispatcher, database: Database
+) -> dict[str, Any]:
+    """A job that has succeeded."""
+    job = await ada.job()
+    await worker.report()
+    await worker.succeed(await worker.start(await dispatch(database, dispatcher, job["id"])))
+    return job
+
+
+async def let_everything_age(database: Database) -> None:
+    """Let every retention and every ticket be over."""
+    async with database.transaction() as session:
+        await session.execute(text("UPDATE jobs SET expires_at = now() - interval '1 s'"))
+        await session.execute(text("UPDATE upload_tickets SET keep_until = now() - interval '1 s'"))
+
+
+async def keys_in_storage(database: Database, store: ObjectStore) -> list[str]:
+    """Keys of tickets whose objects are there."""
+    async with database.transaction() as session:
+        keys = (await session.execute(text("SELECT object_key FROM upload_tickets"))).scalars()
+    return [key for key in keys if await store.stat(key)]
+
+
+async def test_expired_job_loses_its_files(
+    ada: Person, done: dict[str, Any], database: Database, store: ObjectStore
+) -> None:
+    """An expired job is EXPIRED at once, answers 410, and then its objects go."""
+    url = (await ada.client.get(f"/api/v1/jobs/{done['id']}/download")).json()["download_url"]
+    await let_everything_age(database)
+
+    assert await expire_jobs(database) == 1
+    assert (await ada.get(done["id"]))["status"] == "EXPIRED"
+    refused = await ada.client.get(f"/api/v1/jobs/{done['id']}/download")
+    assert (refused.status_code, refused.json()["code"]) == (410, "JOB_EXPIRED")
+
+    assert await delete_unused_objects(database, store) == 2
+    assert await delete_unused_objects(database, store) == 0
+    async with httpx.AsyncClient(trust_env=False) as client:
+        assert (await client.get(url)).status_code == 404
+
+
+async def test_files_of_kept_jobs_stay(
+    ada: Person, done: dict[str, Any], database: Database, store: ObjectStore
+) -> None:
+    """Old tickets do not matter as long as a job that is not expired refers to their objects."""
+    async with database.transaction() as session:
+        await session.execute(text("UPDATE upload_tickets SET keep_until = now() - interval '1 s'"))
+
+    assert await expire_jobs(database) == 0
+    assert await delete_unused_objects(database, store) == 0
+    assert len(await keys_in_storage(database, store)) == 2
+    assert (await ada.client.get(f"/api/v1/jobs/{done['id']}/download")).status_code == 200
+
+
+async def test_upload_shared_by_two_jobs_goes_with_the_last(
+    ada: Person, database: Database, store: ObjectStore
+) -> None:
+    """A picture that two jobs use is deleted when both have expired, not before."""
+    image = await ada.upload()
+    first = await ada.job(input_params={"image_path": image})
+    second = await ada.job(input_params={"image_path": image})
+    for job in (first, second):
+        await ada.client.post(f"/api/v1/jobs/{job['id']}/cancel")
+    await let_everything_age(database)
+    async with database.transaction() as session:
+        await session.execute(
+            text("UPDATE jobs SET expires_at = now() + interval '1 day' WHERE id = :id"),
+            {"id": UUID(second["id"])},
+        )
+
+    assert await expire_jobs(database) == 1
+    assert await delete_unused_objects(database, store) == 0
+
+    await let_everything_age(database)
+    assert await expire_jobs(database) == 1
+    assert await delete_unused_objects(database, store) == 1
+
+
+async def test_unused_uploads_are_deleted(
+    ada: Person, database: Database, store: ObjectStore
+) -> None:
+    """What was uploaded and never used goes when nobody may use it any more."""
+    await ada.upload()
+    assert await delete_unused_objects(database, store) == 0
+    await let_everything_age(database)
+
+    assert await delete_unused_objects(database, store) == 1
+    async with database.transaction() as session:
+        assert not (await session.execute(text("SELECT * FROM upload_tickets"))).all()
+
+
+async def test_running_jobs_never_expire(
+    ada: Person, worker: FakeWorker, dispatcher: Dispatcher, database: Database
+) -> None:
+    """Only what has ended has an expiry at all."""
+    job = await ada.job()
+    await worker.report()
+    await worker.start(await dispatch(database, dispatcher, job["id"]))
+    await let_everything_age(database)
+
+    assert await expire_jobs(database) == 0
+    assert (await ada.get(job["id"]))["status"] == "RUNNING"
