@@ -24,6 +24,10 @@ POLL_SECONDS = 0.2
 class ApiError(Exception):
     """The API or the storage refused; the message is what it said."""
 
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
 
 class Client:
     """One caller of the API. Bytes go straight to and from object storage, not through the API."""
@@ -101,9 +105,8 @@ def _check(answer: httpx.Response) -> None:
     said = answer.text.strip()
     if answer.headers.get("content-type", "").startswith("application/problem+json"):
         problem = answer.json()
-        reasons = [problem.get("detail") or problem.get("title") or ""]
-        reasons += [f"{e.get('pointer')}: {e.get('detail')}" for e in problem.get("errors") or []]
-        said = f"{problem.get('code')}: {' '.join(reasons)}"
+        said = f"{problem['code']}: {problem['detail']}"
+    request = answer.request
     raise ApiError(
-        f"{answer.request.method} {answer.request.url.path} → {answer.status_code} {said}"
+        answer.status_code, f"{said} ({request.method} {request.url.path}: {answer.status_code})"
     )

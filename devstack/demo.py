@@ -1,5 +1,6 @@
 """`make demo`: a picture becomes a 3D model on a stack of its own, through the public API."""
 
+import http
 import shutil
 import tempfile
 import time
@@ -24,7 +25,14 @@ LOG_LINES = 15
 
 
 class DemoError(Exception):
-    """The demo did not reach its end; the message says why."""
+    """The demo did not reach its end; the message says why.
+
+    `expected` when the reason lies in the picture, so that nobody needs the logs.
+    """
+
+    def __init__(self, message: str, *, expected: bool = False) -> None:
+        super().__init__(message)
+        self.expected = expected
 
 
 class Steps:
@@ -70,7 +78,7 @@ def checked_image(path: Path | None) -> Path:
     return path
 
 
-def watch(client: Client, job_id: str, console: Console) -> dict[str, Any]:
+def watch(client: Client, job_id: str, stack: Stack, console: Console) -> dict[str, Any]:
     """Follow the job with a bar, or with a line for each stage where there is no terminal."""
     job: dict[str, Any] = {}
     columns = (
@@ -81,6 +89,7 @@ def watch(client: Client, job_id: str, console: Console) -> dict[str, Any]:
         bar = progress.add_task("QUEUED", total=100)
         shown = None
         for job in client.watch(job_id):
+            stack.check()  # without a worker the job would wait for ever
             stage = job["stage"] or job["status"]
             progress.update(bar, description=stage, completed=job["progress_percent"])
             if not console.is_terminal and stage != shown:
@@ -95,7 +104,9 @@ def raise_unless_succeeded(job: dict[str, Any]) -> None:
     if job["status"] != "SUCCEEDED":
         error = job.get("error") or {}
         reason = f"{error.get('code')}: {error.get('message')}" if error else job["status"]
-        raise DemoError(f"The job did not succeed. {reason}")
+        raise DemoError(
+            f"The job did not succeed. {reason}", expected=error.get("permanent") is True
+        )
 
 
 def download_all(client: Client, job_id: str, output: Path) -> list[Path]:
@@ -122,7 +133,7 @@ def make_model(stack: Stack, image: Path, output: Path, steps: Steps, console: C
             object_name = client.upload(image)
         with steps.step("Running the job"):
             job_id = client.create_job(MODEL, {"image_path": object_name})["id"]
-            raise_unless_succeeded(watch(client, job_id, console))
+            raise_unless_succeeded(watch(client, job_id, stack, console))
         with steps.step("Downloading"):
             files = download_all(client, job_id, output)
     table = Table("File", "Size")
@@ -136,7 +147,7 @@ def show_logs(stack: Stack, console: Console) -> None:
     """The end of each service's log, for whoever looks into a failure."""
     for name, service in stack.services.items():
         console.rule(name)
-        console.print(service.log_tail(LOG_LINES), markup=False, highlight=False)
+        console.print(service.log_tail(LOG_LINES), markup=False, highlight=False, soft_wrap=True)
 
 
 def demo(image: Path | None, output: Path) -> int:
@@ -157,6 +168,12 @@ def demo(image: Path | None, output: Path) -> int:
     return 0
 
 
+def _is_about_the_picture(error: Exception) -> bool:
+    if isinstance(error, ApiError):
+        return error.status < http.HTTPStatus.INTERNAL_SERVER_ERROR
+    return isinstance(error, DemoError) and error.expected
+
+
 def _run(picture: Path, output: Path, folder: Path, console: Console) -> None:
     steps = Steps(console)
     stack = Stack(folder)
@@ -170,11 +187,11 @@ def _run(picture: Path, output: Path, folder: Path, console: Console) -> None:
         table = make_model(stack, picture, output, steps, console)
         with steps.step("Stopping everything"):
             stack.stop()
-    except httpx.HTTPError as error:
-        show_logs(stack, Console(stderr=True))
-        raise DemoError(f"The API or the storage stopped answering: {error}") from error
-    except (DemoError, ApiError):
-        show_logs(stack, Console(stderr=True))
+    except (httpx.HTTPError, ApiError, DemoError) as error:
+        if not _is_about_the_picture(error):
+            show_logs(stack, Console(stderr=True))
+        if isinstance(error, httpx.HTTPError):
+            raise DemoError(f"The API or the storage stopped answering: {error}") from error
         raise
     finally:
         signals.ignore_signals()
@@ -185,7 +202,7 @@ def _run(picture: Path, output: Path, folder: Path, console: Console) -> None:
         times.add_row(name, f"{seconds:.1f}")
     console.print(times, table)
     console.print(
-        f"Made from {picture}. Look at the pictures and turntable.webp in {output}/; "
+        f"Made from {picture.name}. Look at the pictures and turntable.webp in {output}/; "
         f"{output / 'model.glb'} opens in Blender or any other viewer of glTF files.",
         soft_wrap=True,
     )

@@ -196,10 +196,19 @@ class Stack:
         self.services[name] = worker
         return worker.start()
 
-    def find_dead(self) -> Service | EmbeddedServer | None:
-        """A part that ended by itself; None while all live."""
+    def check(self) -> None:
+        """See that all parts live.
+
+        Raises:
+            DevstackError: a part ended by itself; with the end of its log.
+        """
         parts: list[Service | EmbeddedServer] = [*self.servers, *self.services.values()]
-        return next((part for part in parts if not part.running), None)
+        for part in parts:
+            if not part.running:
+                raise DevstackError(
+                    f"{part.name} ended by itself. Its log ({part.log_path}) ends with:\n"
+                    f"{part.log_tail()}"
+                )
 
     def stop(self) -> None:
         """Stop everything: first who asks, then who answers."""

@@ -122,12 +122,7 @@ def follow(stack: Stack) -> None:
     while True:
         for name, line in follower.new_lines():
             printer.print(name, line)
-        dead = stack.find_dead()
-        if dead is not None:
-            raise DevstackError(
-                f"{dead.name} ended by itself. Its log ({dead.log_path}) ends with:\n"
-                f"{dead.log_tail()}"
-            )
+        stack.check()
         time.sleep(POLL_SECONDS)
 
 
