@@ -1,0 +1,1 @@
+"""Pipeline `inflate`: a picture blown up like a balloon, on the CPU and without any weights."""

@@ -1,0 +1,89 @@
+"""The manifest of a run: what went in, what came out, and with which versions."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from worker_vm.cutout import Subject
+from worker_vm.images import Picture
+from worker_vm.pipelines.base import RunInput
+from worker_vm.pipelines.inflate.model import Shape
+from worker_vm.pipelines.inflate.parameters import Parameters
+from worker_vm.pipelines.inflate.surface import euler_number
+
+_LIBRARIES = (
+    "manifold3d", "numba", "numpy", "opencv-python-headless", "pillow", "scikit-image", "scipy",
+)  # fmt: skip
+
+
+def input_facts(path: Path, picture: Picture) -> dict[str, Any]:
+    """Describe the uploaded picture."""
+    return {
+        "sha256": _sha256(path),
+        "bytes": path.stat().st_size,
+        "format": picture.format,
+        "width": picture.rgba.shape[1],
+        "height": picture.rgba.shape[0],
+    }
+
+
+def mesh_facts(shape: Shape) -> dict[str, Any]:
+    """Describe the mesh: joined points, and that it is one closed body."""
+    faces = np.vstack([shape.balloon.front, shape.balloon.back])
+    extents = shape.mesh.positions.max(axis=0) - shape.mesh.positions.min(axis=0)
+    return {
+        "vertices": len(shape.balloon.points),
+        "vertices_with_seam": len(shape.mesh.positions),
+        "faces": len(faces),
+        # `surface.build` returns nothing else.
+        "watertight": True,
+        "bodies": 1,
+        "euler_number": euler_number(faces),
+        "extents": [round(float(side), 6) for side in extents],
+    }
+
+
+def write_manifest(
+    path: Path,
+    *,
+    job: RunInput,
+    pipeline_version: str,
+    parameters: Parameters,
+    given: Mapping[str, Any],
+    subject: Subject,
+    mesh: Mapping[str, Any],
+    texture_side: int,
+    glb: Path,
+    seconds: Mapping[str, float],
+) -> None:
+    """Write the manifest as JSON."""
+    document = {
+        "model": job.model_id,
+        "model_version": job.model_version,
+        "pipeline": "inflate",
+        "pipeline_version": pipeline_version,
+        "parameters": parameters.model_dump(mode="json"),
+        "seed": parameters.seed,
+        "input": dict(given),
+        "cutout": {
+            "source": subject.source,
+            "share": round(subject.share, 6),
+            "contrast": round(subject.contrast, 3),
+        },
+        "mesh": dict(mesh),
+        "texture": {"size": texture_side, "media_type": "image/jpeg"},
+        "glb": {"name": glb.name, "sha256": _sha256(glb), "bytes": glb.stat().st_size},
+        "libraries": {name: version(name) for name in _LIBRARIES},
+        "seconds": {name: round(value, 4) for name, value in seconds.items()},
+    }
+    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

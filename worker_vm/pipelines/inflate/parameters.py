@@ -1,0 +1,51 @@
+"""The parameters of `inflate`, checked once more on the worker's side."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from worker_vm.pipelines.base import PipelineError
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Parameters(BaseModel):
+    """What a job may ask for; the catalog's JSON Schema says the same."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    image_path: str
+    texture_resolution: Literal[512, 1024, 2048] = 1024
+    foreground_ratio: float = Field(default=0.85, ge=0.1, le=1.0)
+    vertex_count: int = Field(default=-1, ge=-1, le=20000)
+    thickness: float = Field(default=1.0, ge=0.1, le=2.0)
+    relief: Fraction = 0.3
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    box: tuple[Fraction, Fraction, Fraction, Fraction] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> "Parameters":
+        if self.vertex_count != -1 and self.vertex_count < 100:  # noqa: PLR2004
+            raise ValueError("vertex_count is -1 (automatic) or 100 to 20000")
+        if self.box is not None:
+            x0, y0, x1, y1 = self.box
+            if x1 - x0 < 0.01 or y1 - y0 < 0.01:  # noqa: PLR2004
+                raise ValueError("box is [x0, y0, x1, y1] with x0 < x1 and y0 < y1")
+        return self
+
+
+def read_parameters(given: Mapping[str, Any]) -> Parameters:
+    """Check a job's parameters.
+
+    Raises:
+        PipelineError: INVALID_PARAMETERS, permanent.
+    """
+    try:
+        return Parameters.model_validate(dict(given))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "parameters"
+        raise PipelineError(
+            "INVALID_PARAMETERS", f"{where}: {first['msg']}.", permanent=True
+        ) from error
