@@ -57,7 +57,10 @@ def main(arguments: list[str]) -> None:
         sys.exit(f"usage: {__doc__}")
     libc = ctypes.CDLL(None, use_errno=True)
     if account != "-":
-        become(account, libc)
+        try:
+            become(account, libc)
+        except (KeyError, OSError) as error:
+            sys.exit(f"{command[0]} must not run as root, and {account} cannot be used: {error}")
     if sys.platform == "linux":
         # After the change of account, which clears it.
         libc.prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
