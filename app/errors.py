@@ -52,6 +52,20 @@ class InvalidRequestError(AppError):
     code = "INVALID_REQUEST"
 
 
+class InvalidJsonError(AppError):
+    """The body cannot be read as JSON. Send JSON in UTF-8 (RFC 8259)."""
+
+    status = 400
+    code = "INVALID_JSON"
+
+
+class UnsupportedMediaTypeError(AppError):
+    """Send the body as JSON, with `Content-Type: application/json`."""
+
+    status = 415
+    code = "UNSUPPORTED_MEDIA_TYPE"
+
+
 class ServiceUnavailableError(AppError):
     """A service that this needs is away. Try again in a moment."""
 

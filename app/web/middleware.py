@@ -13,7 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.db.base import new_id
-from app.errors import AppError
+from app.errors import AppError, InvalidJsonError
 from app.logs import get_logger
 from app.web.problems import problem_response
 
@@ -30,6 +30,7 @@ _SECURITY_HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
 }
+_DRAIN_FACTOR = 32
 _API_POLICY = "default-src 'none'; frame-ancestors 'none'"
 
 
@@ -122,27 +123,13 @@ class BodyLimitMiddleware:
         if scope["type"] != "http" or scope["method"] in {"GET", "HEAD", "OPTIONS"}:
             await self.app(scope, receive, send)
             return
-        body = bytearray()
-        while True:
-            message = await receive()
-            if message["type"] != "http.request":
-                return
-            body += message.get("body", b"")
-            if len(body) > self.max_bytes:
-                await self._refuse(
-                    _BodyTooLargeError(
-                        f"The body is larger than {self.max_bytes} bytes. Files are uploaded to "
-                        "storage with an upload ticket, not sent in the body."
-                    ),
-                    send,
-                )
-                return
-            if not message.get("more_body"):
-                break
-        if _nesting_depth(body) > self.max_depth:
-            await self._refuse(
-                _BodyTooLargeError(f"The JSON is nested deeper than {self.max_depth} levels."), send
-            )
+        read = await self._read(receive)
+        if read is None:
+            return
+        body, length = read
+        refusal = self._check(body, length, scope)
+        if refusal:
+            await self._refuse(refusal, send)
             return
         delivered = False
 
@@ -154,6 +141,38 @@ class BodyLimitMiddleware:
             return {"type": "http.request", "body": bytes(body), "more_body": False}
 
         await self.app(scope, replay, send)
+
+    async def _read(self, receive: Receive) -> tuple[bytearray, int] | None:
+        """The body and its length, None if the client has gone; kept only up to the limit.
+
+        What is beyond is read and thrown away: a client that is cut off while it sends may never
+        see the answer.
+        """
+        body = bytearray()
+        length = 0
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                return None
+            chunk = message.get("body", b"")
+            length += len(chunk)
+            if length <= self.max_bytes:
+                body += chunk
+            if not message.get("more_body") or length > _DRAIN_FACTOR * self.max_bytes:
+                return body, length
+
+    def _check(self, body: bytearray, length: int, scope: Scope) -> AppError | None:
+        if length > self.max_bytes:
+            return _BodyTooLargeError(
+                f"The body is larger than {self.max_bytes} bytes. Files are uploaded to storage "
+                "with an upload ticket, not sent in the body."
+            )
+        # In UTF-16 or UTF-32, which Python would read too, brackets could hide from the count.
+        if b"\x00" in body and "json" in Headers(scope=scope).get("content-type", ""):
+            return InvalidJsonError()
+        if _nesting_depth(body) > self.max_depth:
+            return _BodyTooLargeError(f"The JSON is nested deeper than {self.max_depth} levels.")
+        return None
 
     @staticmethod
     async def _refuse(error: AppError, send: Send) -> None:
@@ -168,7 +187,9 @@ class BodyLimitMiddleware:
         await send({"type": "http.response.body", "body": response.body})
 
 
-_STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
+# A string that is never closed runs to the end: were it no match, each quote in it would be tried
+# again, at a cost that grows with the square of its length.
+_STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 
 
 def _nesting_depth(body: bytes | bytearray) -> int:

@@ -1,5 +1,7 @@
 """Errors as `application/problem+json` (RFC 9457)."""
 
+from collections.abc import Iterable
+from http import HTTPStatus
 from typing import Any
 
 import structlog
@@ -12,7 +14,14 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
-from app.errors import AppError, FieldError, InvalidRequestError, ServiceUnavailableError
+from app.errors import (
+    AppError,
+    FieldError,
+    InvalidJsonError,
+    InvalidRequestError,
+    ServiceUnavailableError,
+    UnsupportedMediaTypeError,
+)
 from app.logs import get_logger
 from app.storage.base import StorageUnavailableError
 
@@ -20,6 +29,9 @@ log = get_logger(__name__)
 
 _MESSAGE_LIMIT = 500
 _ERRORS_LIMIT = 50
+# What FastAPI says when the decoder raises anything else than a syntax error: bytes that are no
+# UTF-8, or a number of more digits than Python converts.
+_UNPARSED_BODY = "There was an error parsing the body"
 
 
 class ProblemField(BaseModel):
@@ -94,18 +106,65 @@ class _HttpError(AppError):
         }.get(status, f"HTTP_{status}")
 
 
-def _pointer(location: tuple[int | str, ...]) -> str:
-    parts = location[1:] if location and location[0] == "body" else location
-    return "/" + "/".join(str(p).replace("~", "~0").replace("/", "~1") for p in parts)
+def _pointer(location: tuple[int | str, ...], body: Any) -> str:
+    """A JSON pointer into the body (RFC 6901), or `/query/…`, `/header/…` beside it.
+
+    Pydantic also names the member of a union and the key of a mapping; these are no places in the
+    body and are left out.
+    """
+    if not location or location[0] != "body":
+        return _join(location)
+    parts: list[int | str] = []
+    here = body
+    for index, part in enumerate(location[1:], start=2):
+        if _holds(here, part):
+            here = here[part]
+        elif index < len(location) or part == "[key]":
+            continue
+        parts.append(part)
+    return _join(parts)
 
 
-def _from_validation(error: RequestValidationError) -> AppError:
+def _holds(container: Any, part: int | str) -> bool:
+    if isinstance(container, list):
+        return isinstance(part, int) and part < len(container)
+    return isinstance(container, dict) and part in container
+
+
+def _join(parts: Iterable[int | str]) -> str:
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+
+
+def _is_json(request: Request) -> bool:
+    essence = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return essence == "application/json" or essence.endswith("+json")
+
+
+def _from_validation(request: Request, error: RequestValidationError) -> AppError:
+    problems = error.errors()
+    for item in problems:
+        if item["type"] == "json_invalid":
+            reason = item.get("ctx", {}).get("error", "")
+            return InvalidJsonError(
+                f"The body is not JSON: {reason} at character {item['loc'][1]}."
+            )
+        if item["loc"] == ("body",):
+            if item["type"] == "missing":
+                return InvalidRequestError("The body is empty; send a JSON object.")
+            if not _is_json(request):
+                return UnsupportedMediaTypeError()
+            if item["type"] in {"model_attributes_type", "dict_type"}:
+                return InvalidRequestError("The body must be a JSON object.")
     fields: list[FieldError] = [
-        {"pointer": _pointer(item["loc"]), "detail": str(item["msg"])[:_MESSAGE_LIMIT]}
-        for item in error.errors()[:_ERRORS_LIMIT]
+        {
+            "pointer": _pointer(item["loc"], error.body),
+            "detail": str(item["msg"]).removeprefix("Value error, ")[:_MESSAGE_LIMIT],
+        }
+        for item in problems[:_ERRORS_LIMIT]
     ]
     first = fields[0] if fields else {"pointer": "", "detail": "not valid"}
-    return InvalidRequestError(f"{first['pointer']}: {first['detail']}", errors=fields)
+    where = first["pointer"] or "the body"
+    return InvalidRequestError(f"{where}: {first['detail']}", errors=fields)
 
 
 def install_problem_handlers(app: FastAPI) -> None:
@@ -116,13 +175,19 @@ def install_problem_handlers(app: FastAPI) -> None:
         return problem_response(error)
 
     @app.exception_handler(RequestValidationError)
-    async def _validation(_: Request, error: RequestValidationError) -> JSONResponse:
-        return problem_response(_from_validation(error))
+    async def _validation(request: Request, error: RequestValidationError) -> JSONResponse:
+        return problem_response(_from_validation(request, error))
 
     @app.exception_handler(HTTPException)
-    async def _http(_: Request, error: HTTPException) -> JSONResponse:
+    async def _http(request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == HTTPStatus.BAD_REQUEST and error.detail == _UNPARSED_BODY:
+            return problem_response(InvalidJsonError())
         headers = dict(error.headers) if error.headers else None
-        return problem_response(_HttpError(error.status_code, str(error.detail), headers))
+        detail = {
+            HTTPStatus.NOT_FOUND: "There is nothing at this path; `/docs` lists what there is.",
+            HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method} is not possible at this path.",
+        }.get(HTTPStatus(error.status_code), str(error.detail))
+        return problem_response(_HttpError(error.status_code, detail, headers))
 
     @app.exception_handler(StorageUnavailableError)
     async def _storage(_: Request, error: StorageUnavailableError) -> JSONResponse:
