@@ -70,7 +70,6 @@ _FITNESS_ERRORS = (
     UploadTypeError,
     ImageTooLargeError,
 )
-_MAX_PAGE = 100
 _MAX_EVENTS = 1000
 
 IdempotencyKey = Annotated[
@@ -188,17 +187,19 @@ async def list_jobs(
     principal: CurrentPrincipal,
     session: SessionDependency,
     filters: Annotated[JobFilters, Query()],
-    cursor: Annotated[str | None, Query(max_length=64)] = None,
-    limit: Annotated[int, Query(ge=1, le=_MAX_PAGE)] = 20,
 ) -> JobPage:
     """Your jobs, or your organisation's if your role reads them all."""
     jobs = await service.list_jobs(
-        session, principal, filters, before=_decode_cursor(cursor), limit=limit + 1
+        session,
+        principal,
+        filters,
+        before=_decode_cursor(filters.cursor),
+        limit=filters.limit + 1,
     )
-    page = jobs[:limit]
+    page = jobs[: filters.limit]
     return JobPage(
         items=[JobOut.of(job) for job in page],
-        next_cursor=_encode_cursor(page[-1].id) if len(jobs) > limit else None,
+        next_cursor=_encode_cursor(page[-1].id) if len(jobs) > filters.limit else None,
     )
 
 

@@ -1,6 +1,6 @@
 """What the job routes take and answer."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -11,16 +11,22 @@ from app.jobs.estimates import Estimate
 from app.jobs.lifecycle import JobStatus
 from app.jobs.tables import Job, JobEvent
 from contract.artifacts import ArtifactKind, MediaType
-from contract.base import Sha256, UtcDatetime
+from contract.base import Sha256, Text, UtcDatetime
+
+_MAX_PAGE = 100
 
 
-def _storable(value: str) -> str:
-    if "\x00" in value:
-        raise ValueError("has a character that cannot be stored")
-    return value
+def _in_utc(moment: datetime) -> datetime:
+    if moment.tzinfo is None:
+        return moment.replace(tzinfo=UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("is out of range") from error
 
 
-Text = Annotated[str, AfterValidator(_storable)]
+Moment = Annotated[datetime, AfterValidator(_in_utc)]
+"""A time in UTC; one without a zone is taken to be."""
 
 
 class UploadTicketIn(BaseModel):
@@ -271,12 +277,14 @@ class MetricsOut(BaseModel):
 
 
 class JobFilters(BaseModel):
-    """Which jobs to list."""
+    """Which jobs to list: every query parameter, since FastAPI takes either one model or none."""
 
     model_config = ConfigDict(extra="forbid")
 
     status: list[JobStatus] = []
     model_id: Text | None = None
     requested_by: UUID | None = None
-    created_after: datetime | None = None
-    created_before: datetime | None = None
+    created_after: Moment | None = None
+    created_before: Moment | None = None
+    cursor: str | None = Field(default=None, max_length=64, description="of the page before")
+    limit: int = Field(default=20, ge=1, le=_MAX_PAGE)
