@@ -4,9 +4,9 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
-from contract.base import PROTOCOL_VERSION, ErrorCode, Message, UtcDatetime
+from contract.base import PROTOCOL_VERSION, ErrorCode, Message, Text, UtcDatetime
 
 WorkerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 
@@ -98,7 +98,7 @@ class AttemptSucceeded(Message):
 
     outcome: Literal["succeeded"] = "succeeded"
     artifact_ids: list[UUID] = Field(max_length=1000)
-    metrics: dict[str, float] = Field(default_factory=dict, max_length=100)
+    metrics: dict[Text, FiniteFloat] = Field(default_factory=dict, max_length=100)
 
 
 class AttemptFailed(Message):

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
 
 PROTOCOL_VERSION: Literal[1] = 1
 
@@ -13,7 +13,25 @@ def format_utc(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-UtcDatetime = Annotated[AwareDatetime, PlainSerializer(format_utc, when_used="json")]
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("is out of range") from error
+
+
+def _storable(text: str) -> str:
+    if "\x00" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("has a character that cannot be stored")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_storable)]
+"""Text that every database can store: no NUL, no lone surrogate."""
+
+UtcDatetime = Annotated[
+    AwareDatetime, AfterValidator(_in_utc), PlainSerializer(format_utc, when_used="json")
+]
 """A time with a zone, written in UTC and ending in `Z`."""
 
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
