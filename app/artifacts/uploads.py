@@ -131,7 +131,9 @@ async def check_upload(
             f"The ticket promised {ticket.size_bytes} bytes, but {found.size_bytes} were "
             "uploaded. Upload the file again.",
         )
-    head = await store.read_start(ticket.object_key, HEAD_BYTES) if found.size_bytes else b""
+    if not found.size_bytes:
+        raise _wrong(parameter, UploadTypeError, "The file is empty. Upload it again.")
+    head = await store.read_start(ticket.object_key, HEAD_BYTES)
     media_type = media_type_of(head)
     if media_type is None or media_type not in parameter.accept:
         accepted = ", ".join(sorted(parameter.accept))
