@@ -48,7 +48,8 @@ class Presence:
         current_attempt: Callable[[], UUID | None],
     ) -> None:
         self.fork_guard = threading.Lock()
-        """Held while pipelines' code is asked; a fork in between would inherit its locks."""
+        """Held while the thread does anything: a child forked meanwhile would inherit its locks
+        (imports, TLS, the resolver) without the thread that releases them."""
         self._name = name
         self._queue = queue
         self._open_api = open_api
@@ -69,9 +70,6 @@ class Presence:
 
     def describe(self, *, stopping: bool = False) -> WorkerHeartbeat:
         """What the worker is now."""
-        gpus = capabilities.find_gpus()
-        with self.fork_guard:
-            pipelines = capabilities.pipeline_statuses()
         return WorkerHeartbeat(
             name=self._name,
             hostname=socket.gethostname()[:255],
@@ -80,19 +78,23 @@ class Presence:
             started_at=self._started_at,
             cpu_count=capabilities.cpu_count(),
             memory_total_mib=capabilities.memory_total_mib(),
-            gpus=gpus,
+            gpus=capabilities.find_gpus(),
             versions=capabilities.library_versions(),
-            pipelines=pipelines,
+            pipelines=capabilities.pipeline_statuses(),
             current_attempt_id=self._current_attempt(),
             stopping=stopping,
         )
 
     def _loop(self) -> None:
-        with self._open_api() as api:
+        with self.fork_guard:
+            api = self._open_api()
             wait = self._report(api, stopping=False)
-            while not self._stopping.wait(wait):
+        while not self._stopping.wait(wait):
+            with self.fork_guard:
                 wait = self._report(api, stopping=False)
+        with self.fork_guard:
             self._report(api, stopping=True)
+            api.close()
 
     def _report(self, api: ApiClient, *, stopping: bool) -> float:
         """Send one report; the seconds until the next."""

@@ -28,7 +28,7 @@ from worker_vm.workspace import Workspace
 
 log = get_logger(__name__)
 
-DEQUEUE_SECONDS = 2
+DEQUEUE_SECONDS = 1
 WORKER_TTL_SECONDS = 60
 STOP_GRACE_SECONDS = 15.0
 _PR_SET_PDEATHSIG = 1

@@ -157,7 +157,7 @@ def test_what_cannot_run_here_is_released(
         (["nonsense", 0], "PIPELINE_ERROR", False, "unexpected AttributeError"),
     ],
 )
-def test_failures_have_a_code(  # noqa: PLR0917
+def test_failures_have_a_code(
     platform: Platform,
     host: RunHost,
     step: list[Any],
