@@ -6,11 +6,13 @@ Run it as often as you like; it prints what it created, updated and left as it w
 import argparse
 import asyncio
 import json
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import func
+from sqlalchemy.exc import InterfaceError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts import repository, service
@@ -158,6 +160,12 @@ async def _run() -> None:
     try:
         async with database.transaction() as session:
             report = await seed(session, settings)
+    except ProgrammingError as error:
+        if "UndefinedTable" not in str(error.orig):
+            raise
+        sys.exit("The database has no tables yet. Run `alembic upgrade head` first.")
+    except (OSError, InterfaceError) as error:
+        sys.exit(f"The database of DATABASE_URL cannot be reached: {error}")
     finally:
         await database.close()
     _print_report(report)

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi_offline import FastAPIOffline
 
 from app import __version__, health
 from app.accounts.service import Authenticator
@@ -19,6 +20,7 @@ from app.storage.base import StorageUnavailableError
 from app.storage.minio_store import MinioStore
 from app.web.middleware import BodyLimitMiddleware, RequestContextMiddleware
 from app.web.problems import install_problem_handlers
+from app.web.shutdown import stopping_event
 from app.worker_api.router import router as worker_router
 
 log = get_logger(__name__)
@@ -49,6 +51,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     store = MinioStore(settings)
     app.state.database = database
     app.state.store = store
+    app.state.stopping = stopping_event()
     app.state.authenticator = Authenticator(database, settings.secret_key.get_secret_value())
     await signals.start()
     try:
@@ -67,7 +70,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """The API with everything wired; nothing is connected before it starts."""
     settings = settings or get_settings()
     configure_logging(settings, "api")
-    app = FastAPI(
+    app = FastAPIOffline(
         title="Pipeline 3D",
         version=__version__,
         description=_DESCRIPTION,

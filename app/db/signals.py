@@ -154,3 +154,13 @@ class Signals:
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 log.warning("signals cannot be received", error=str(error))
             await asyncio.sleep(_RECONNECT_SECONDS)
+
+
+async def first_of(*events: asyncio.Event, seconds: float) -> None:
+    """Wait for any of the events, but no longer than so many seconds."""
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waits:
+            task.cancel()

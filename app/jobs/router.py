@@ -224,6 +224,7 @@ async def metrics(
 )
 async def get_job(  # noqa: PLR0917
     job_id: UUID,
+    request: Request,
     principal: CurrentPrincipal,
     database: DatabaseDependency,
     store: StoreDependency,
@@ -256,7 +257,12 @@ async def get_job(  # noqa: PLR0917
         return not matches(if_none_match, etag) if if_none_match else now != first_status
 
     wait = preferred_wait(prefer)
-    body, etag, _ = await wait_until(database, job_id, look, enough, wait) if wait else await look()
+    if wait:
+        body, etag, _ = await wait_until(
+            database, job_id, look, enough, seconds=wait, stopping=request.app.state.stopping
+        )
+    else:
+        body, etag, _ = await look()
     headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
     if wait:
         headers["Preference-Applied"] = f"wait={wait}"
@@ -307,7 +313,13 @@ async def job_events(  # noqa: PLR0917
             listing = EventList(items=[EventOut.of(event) for event in events])
             return Response(listing.model_dump_json(), media_type="application/json")
     return StreamingResponse(
-        stream_events(database, job_id, after=after, type_prefix=prefix),
+        stream_events(
+            database,
+            job_id,
+            after=after,
+            type_prefix=prefix,
+            stopping=request.app.state.stopping,
+        ),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )

@@ -8,7 +8,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from app.db.session import Database
-from app.db.signals import Channel
+from app.db.signals import Channel, first_of
 from app.jobs.lifecycle import FINAL_JOB_STATUSES
 from app.jobs.repository import find_events, find_job
 from app.jobs.schemas import EventOut
@@ -26,42 +26,51 @@ async def wait_until(
     job_id: UUID,
     look: Callable[[], Awaitable[T]],
     enough: Callable[[T], bool],
+    *,
     seconds: float,
+    stopping: asyncio.Event,
 ) -> T:
-    """Look at a job until it has changed enough or the time is over; the last look is answered."""
+    """Look at a job until it has changed enough; the last look is answered.
+
+    It ends all the same after so many seconds, or when the process is about to stop.
+    """
     deadline = time.monotonic() + seconds
     with database.signals.listen(Channel.JOB_CHANGED, str(job_id)) as changed:
         while True:
             changed.clear()
             seen = await look()
             left = deadline - time.monotonic()
-            if enough(seen) or left <= 0:
+            if enough(seen) or left <= 0 or stopping.is_set():
                 return seen
-            try:
-                await asyncio.wait_for(changed.wait(), min(left, _LOOK_SECONDS))
-            except TimeoutError:
-                continue
+            await first_of(changed, stopping, seconds=min(left, _LOOK_SECONDS))
 
 
 async def stream_events(
-    database: Database, job_id: UUID, *, after: int, type_prefix: str | None
+    database: Database,
+    job_id: UUID,
+    *,
+    after: int,
+    type_prefix: str | None,
+    stopping: asyncio.Event,
 ) -> AsyncIterator[str]:
     """A job's events as server-sent events, from the table first and then as they happen.
 
     Progress is sent as `job.progress` without an id: it is not kept, so it cannot be replayed. The
-    stream ends once the job has ended and all its events are sent.
+    stream ends once the job has ended and all its events are sent, or when the process is about to
+    stop: the client comes back by itself and goes on where it was.
 
     Args:
         database: where to look.
         job_id: the job.
         after: the id of the last event that the client has (`Last-Event-ID`).
         type_prefix: only events whose type starts with this.
+        stopping: ends the stream.
     """
     yield "retry: 2000\n\n"
     last_progress = ""
     quiet_since = time.monotonic()
     with database.signals.listen(Channel.JOB_CHANGED, str(job_id)) as changed:
-        while True:
+        while not stopping.is_set():
             changed.clear()
             async with database.transaction() as session:
                 # The job first: events that come after this look belong to the next one.
@@ -93,7 +102,4 @@ async def stream_events(
             if time.monotonic() - quiet_since > _KEEP_ALIVE_SECONDS:
                 yield ": still here\n\n"
                 quiet_since = time.monotonic()
-            try:
-                await asyncio.wait_for(changed.wait(), _LOOK_SECONDS)
-            except TimeoutError:
-                continue
+            await first_of(changed, stopping, seconds=_LOOK_SECONDS)

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from app.config import Settings, get_settings
 from app.db.session import Database
-from app.db.signals import Channel, Signals
+from app.db.signals import Channel, Signals, first_of
 from app.logs import configure_logging, get_logger
 from app.queueing.dispatcher import Dispatcher
 from app.queueing.rescuer import rescue_lost_attempts
@@ -45,12 +45,7 @@ async def _repeat(
         if found and time.monotonic() - started < seconds:
             await asyncio.sleep(0)
             continue
-        waits = [asyncio.create_task(stopping.wait())]
-        if wake:
-            waits.append(asyncio.create_task(wake.wait()))
-        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        for task in waits:
-            task.cancel()
+        await first_of(*filter(None, (stopping, wake)), seconds=seconds)
 
 
 async def run(settings: Settings, stopping: asyncio.Event) -> None:

@@ -32,6 +32,10 @@ _SECURITY_HEADERS = {
 }
 _DRAIN_FACTOR = 32
 _API_POLICY = "default-src 'none'; frame-ancestors 'none'"
+_PAGE_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; worker-src blob:; frame-ancestors 'none'"
+)
 
 
 def new_traceparent() -> str:
@@ -73,9 +77,9 @@ class RequestContextMiddleware:
                 out["X-Response-Time-Ms"] = f"{(time.perf_counter() - started) * 1000:.1f}"
                 for name, value in _SECURITY_HEADERS.items():
                     out.setdefault(name, value)
-                if not out.get("content-type", "").startswith("text/html"):
-                    out.setdefault("Content-Security-Policy", _API_POLICY)
-                    out.setdefault("Cache-Control", "no-store")
+                is_page = out.get("content-type", "").startswith("text/html")
+                out.setdefault("Content-Security-Policy", _PAGE_POLICY if is_page else _API_POLICY)
+                out.setdefault("Cache-Control", "no-store")
             await send(message)
 
         try:
