@@ -110,11 +110,13 @@ class Settings(BaseSettings):
         text = value.strip()
         if text.startswith("["):
             return json.loads(text)
-        return [origin.strip().rstrip("/") for origin in text.split(",") if origin.strip()]
+        return [origin for origin in text.split(",") if origin.strip()]
 
     @field_validator("backend_cors_origins")
     @classmethod
     def _refuse_any_origin(cls, origins: list[str]) -> list[str]:
+        # Browsers send origins without a slash at the end.
+        origins = [origin.strip().rstrip("/") for origin in origins]
         if "*" in origins:
             raise ValueError("must list origins one by one; * would let any site use credentials")
         return origins
