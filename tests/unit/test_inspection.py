@@ -1,0 +1,133 @@
+"""What a file is, by its first bytes."""
+
+import io
+import json
+import struct
+import zlib
+
+import pytest
+from PIL import Image
+
+from app.artifacts.inspection import contradicts, media_type_of, picture_size
+
+GLB = b"glTF" + struct.pack("<II", 2, 12)
+
+
+def picture(kind: str, size: tuple[int, int] = (40, 30)) -> bytes:
+    """A picture as Pillow writes it."""
+    out = io.BytesIO()
+    Image.new("RGB", size).save(out, kind)
+    return out.getvalue()
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that declares a size and holds nothing."""
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0d" + chunk + struct.pack(">I", zlib.crc32(chunk))
+
+
+@pytest.mark.parametrize(
+    ("kind", "media_type"),
+    [
+        ("PNG", "image/png"),
+        ("JPEG", "image/jpeg"),
+        ("WEBP", "image/webp"),
+        ("GIF", "image/gif"),
+        ("BMP", "image/bmp"),
+        ("TIFF", "image/tiff"),
+    ],
+)
+def test_pictures_by_their_bytes(kind: str, media_type: str) -> None:
+    """Each kind of picture is known by its first bytes."""
+    assert media_type_of(picture(kind)) == media_type
+
+
+@pytest.mark.parametrize(
+    ("head", "media_type"),
+    [
+        (GLB, "model/gltf-binary"),
+        (b"glTF", None),
+        (b"PK\x03\x04" + b"\x00" * 40, "application/zip"),
+        (b"", None),
+        (b"\x00" * 100, None),
+        (b"<!doctype html><script>", None),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'>", None),
+        (b"\x89PNG", "image/png"),
+        (b"GIF89a" + b"\x00" * 20, "image/gif"),
+    ],
+)
+def test_other_files(head: bytes, media_type: str | None) -> None:
+    """Models and archives are known by their bytes; text, SVG and HTML are of no type."""
+    assert media_type_of(head) == media_type
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF"])
+def test_picture_size(kind: str) -> None:
+    """Width and height are read from the header alone."""
+    assert picture_size(picture(kind)) == (40, 30)
+
+
+def test_declared_size_is_believed_before_decoding() -> None:
+    """A header that declares a huge picture tells so, though nothing of it is there."""
+    assert picture_size(png_header(30_000, 30_000)) == (30_000, 30_000)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"", b"\x00", b"text", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF\x00\x00\x00\x00WEBP"],
+)
+def test_no_size_in_broken_headers(head: bytes) -> None:
+    """A header that is cut off or no picture's has no size, and raises nothing."""
+    assert picture_size(head) is None
+
+
+@pytest.mark.parametrize(
+    ("media_type", "head"),
+    [
+        ("image/png", picture("PNG")),
+        ("image/jpeg", picture("JPEG")),
+        ("image/webp", picture("WEBP")),
+        ("model/gltf-binary", GLB),
+        ("application/json", b'{"a": 1}'),
+        ("application/json", b"  [1]"),
+        ("text/plain", b"a log line"),
+        ("text/plain", b""),
+        ("application/octet-stream", b"\x00\x01"),
+        ("text/csv", b"a,b"),
+    ],
+)
+def test_honest_files(media_type: str, head: bytes) -> None:
+    """A file that is what it was declared to be is contradicted by nothing."""
+    assert contradicts(media_type, head, is_whole=True) is None
+
+
+@pytest.mark.parametrize(
+    ("media_type", "head", "reason"),
+    [
+        ("model/gltf-binary", picture("PNG"), "is image/png, not model/gltf-binary"),
+        ("image/png", picture("GIF"), "is image/gif, not image/png"),
+        ("image/png", b"<html>", "is of unknown type, not image/png"),
+        ("image/png", b"", "is of unknown type, not image/png"),
+        ("model/gltf-binary", b"glTF", "is of unknown type, not model/gltf-binary"),
+        ("application/json", b"{", "is not valid JSON"),
+        ("application/json", b"<html>", "is not valid JSON"),
+        ("application/json", b'"text"', "is not a JSON object or list"),
+        ("application/json", b"\xff\xfe\x00", "is not valid JSON"),
+        ("application/json", b"[" * 60_000, "is not valid JSON"),
+        ("text/html", b"<html>", "has the media type text/html"),
+        ("image/svg+xml", b"<svg>", "has the media type image/svg+xml"),
+        ("application/javascript", b"x", "has the media type application/javascript"),
+    ],
+)
+def test_contradictions(media_type: str, head: bytes, reason: str) -> None:
+    """A file that is not what it was declared to be is told apart, in words."""
+    found = contradicts(media_type, head, is_whole=True)
+    assert found is not None
+    assert found.startswith(reason)
+
+
+def test_beginning_of_long_json() -> None:
+    """The beginning of a long JSON file does for it, since it cannot be parsed."""
+    head = json.dumps([1] * 100).encode()[:50]
+    assert contradicts("application/json", head, is_whole=False) is None
+    assert contradicts("application/json", b"<html>", is_whole=False) is not None
