@@ -1,8 +1,8 @@
 """Cut the subject out of a picture, or say why the cut-out can't be trusted.
 
 A meaningful alpha channel is taken as it is. Otherwise GrabCut (Rother et al. 2004) runs at about
-320 pixels, once on the whole picture and, for a small subject, once more about it; a colour guided
-filter (He et al. 2010, in the fast form of 2015) brings the outline to full resolution.
+320 pixels, once on the whole picture and, for a small subject, once more about it; a guided filter
+brings the outline to full resolution.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from worker_vm.guided_filter import guided_filter
 from worker_vm.pipelines.base import PipelineError
 
 Floats = NDArray[np.float32]
@@ -34,6 +35,8 @@ _CRUMBS_SHARE = 0.30
 _HOLE_SHARE = 0.01
 _FOREIGN = 5.0  # CIELAB units beyond the background's own colours
 _MIN_CONTRAST = 4.0  # CIELAB units across the outline
+_MIN_FOUNDED = 0.25  # share of the subject whose colours the background lacks
+_HALF = 128
 _MEANINGFUL_ALPHA = 0.02
 
 
@@ -66,7 +69,7 @@ def cut_out(rgba: Bytes, *, box: Box | None, seed: int, max_side: int) -> Subjec
             CUTOUT_UNRELIABLE; all permanent.
     """
     alpha = rgba[..., 3]
-    clear = float((alpha < 128).mean())
+    clear = float((alpha < _HALF).mean())
     if clear > 1.0 - _EMPTY_SHARE:
         raise _failure("EMPTY", "The picture is fully transparent; send one with a visible subject")
     if clear >= _MEANINGFUL_ALPHA:
@@ -82,7 +85,7 @@ def _from_alpha(rgba: Bytes, box: Box | None, max_side: int) -> Subject:
     alpha = rgba[..., 3]
     if box is not None:
         alpha = np.where(_box_mask(alpha.shape, box), alpha, 0).astype(np.uint8)
-    mask = _clean(alpha > 127)
+    mask = _clean(alpha >= _HALF)
     share = _check(mask)
     rows, cols = _crop_about(mask, _MARGIN)
     soft = _keep(alpha[rows, cols].astype(np.float32) / 255.0, mask[rows, cols])
@@ -105,7 +108,8 @@ def _from_colours(rgb: Bytes, box: Box | None, seed: int, max_side: int) -> Subj
     coarse = _clean(raw)
     share = _check(coarse, raw=raw)
     contrast = _contrast(small, coarse)
-    if contrast < _MIN_CONTRAST:
+    founded = float((foreign[coarse] > _FOREIGN / 2).mean())
+    if contrast < _MIN_CONTRAST or founded < _MIN_FOUNDED:
         raise _failure("UNRELIABLE", f"The subject hardly differs from the background; {_HINT}")
     rows, cols = _crop_about(coarse, _MARGIN + 2.0 / _WORK_SIDE)
     scale_y, scale_x = rgb.shape[0] / small.shape[0], rgb.shape[1] / small.shape[1]
@@ -142,7 +146,7 @@ def _inside(shape: tuple[int, ...], box: Box | None) -> Bools:
 
 def _foreignness(small: Bytes, inside: Bools) -> Floats:
     """How far each colour is from all colours outside (CIELAB units over their own spread)."""
-    lab = _lab(cv2.GaussianBlur(small, (0, 0), 1.2))
+    lab = _lab(np.asarray(cv2.GaussianBlur(small, (0, 0), 1.2), np.uint8))
     distance = _distance_from(lab, lab[~inside])
     spread = float(np.percentile(distance[~inside], 95))
     return np.asarray(np.maximum(distance - spread, 0.0))
@@ -206,11 +210,9 @@ def _grab_cut(small: Bytes, labels: Bytes, rounds: int = 3) -> Bools:
     foreground = (labels == cv2.GC_PR_FGD) | (labels == cv2.GC_FGD)
     if foreground.sum() < 16 or (~foreground).sum() < 16:  # noqa: PLR2004
         return np.asarray(foreground)
-    models = np.zeros((1, 65)), np.zeros((1, 65))
-    cv2.grabCut(
-        cv2.cvtColor(small, cv2.COLOR_RGB2BGR),
-        labels, None, *models, rounds, cv2.GC_INIT_WITH_MASK,
-    )  # fmt: skip
+    background, subject = np.zeros((1, 65)), np.zeros((1, 65))
+    whole = (0, 0, small.shape[1], small.shape[0])  # not looked at in this mode
+    cv2.grabCut(small, labels, whole, background, subject, rounds, cv2.GC_INIT_WITH_MASK)
     return np.asarray((labels == cv2.GC_PR_FGD) | (labels == cv2.GC_FGD))
 
 
@@ -307,9 +309,9 @@ def _refined(crop: Bytes, hint: Bools) -> Floats:
     """Bring a coarse mask to the crop's resolution, following the picture's own edges."""
     height, width = crop.shape[:2]
     cell = max(height / hint.shape[0], width / hint.shape[1])
-    soft = cv2.resize(hint.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    soft = cv2.GaussianBlur(soft, (0, 0), max(0.5, 0.7 * cell))
-    matte = _guided_filter(crop, soft, radius=max(4, round(2.5 * cell)))
+    wide = cv2.resize(hint.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    soft = np.asarray(cv2.GaussianBlur(wide, (0, 0), max(0.5, 0.7 * cell)), np.float32)
+    matte = guided_filter(crop, soft, radius=max(4, round(2.5 * cell)))
     alpha = np.clip((matte - 0.5) * 2.2 + 0.5, 0.0, 1.0)
     reach = max(2, round(2.0 * cell))  # the outline may move by two coarse pixels, no more
     solid = (soft > 0.5).astype(np.uint8)  # noqa: PLR2004
@@ -318,42 +320,12 @@ def _refined(crop: Bytes, hint: Bools) -> Floats:
     return _framed(_keep(alpha.astype(np.float32), _clean(alpha > 0.5)))  # noqa: PLR2004
 
 
-def _guided_filter(guide: Bytes, source: Floats, radius: int) -> Floats:
-    """Filter `source` so that its edges follow the colours of `guide` (both full size).
-
-    The linear model is fitted at half size or less and applied at full size.
-    """
-    height, width = source.shape
-    step = max(1, round(max(height, width) / 480))
-    size = (max(1, width // step), max(1, height // step))
-    image = cv2.resize(guide, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255.0
-    target = cv2.resize(source, size, interpolation=cv2.INTER_AREA)
-    window = (2 * max(2, radius // step) + 1,) * 2
-
-    def mean(values: Floats) -> Floats:
-        return np.asarray(cv2.blur(values, window), dtype=np.float32)
-
-    mean_i, mean_p = mean(image), mean(target)
-    covariance = mean(image * target[..., None]) - mean_i * mean_p[..., None]
-    sigma = np.empty((*target.shape, 3, 3), dtype=np.float32)
-    for i in range(3):
-        for j in range(i, 3):
-            value = mean(image[..., i] * image[..., j]) - mean_i[..., i] * mean_i[..., j]
-            sigma[..., i, j] = sigma[..., j, i] = value
-    sigma += 2e-4 * np.eye(3, dtype=np.float32)
-    slope = np.linalg.solve(sigma, covariance[..., None])[..., 0]
-    offset = mean_p - (slope * mean_i).sum(axis=2)
-    model = np.concatenate([mean(slope), mean(offset)[..., None]], axis=2)
-    model = cv2.resize(model, (width, height), interpolation=cv2.INTER_LINEAR)
-    full = guide.astype(np.float32) / 255.0
-    return np.asarray(np.einsum("hwc,hwc->hw", model[..., :3], full) + model[..., 3])
-
-
 def _keep(alpha: Floats, mask: Bools) -> Floats:
     """Drop alpha that belongs to no kept piece, and make filled holes opaque."""
     solid = mask.astype(np.uint8)
     alpha = np.where(cv2.dilate(solid, _disc(2)) > 0, alpha, 0.0)
-    return np.asarray(np.where(mask, np.maximum(alpha, 0.5), np.minimum(alpha, 0.49)), np.float32)
+    inside = np.where(alpha > 0.5, alpha, 1.0)  # noqa: PLR2004
+    return np.asarray(np.where(mask, inside, np.minimum(alpha, 0.49)), np.float32)
 
 
 def _framed(alpha: Floats) -> Floats:

@@ -123,7 +123,7 @@ def write_glb(
 
 
 def _accessors(mesh: Mesh, buffer: _Buffer) -> list[dict[str, Any]]:
-    """Append the mesh's arrays and describe them: position, normal, texture coordinates, indices."""
+    """Append the mesh's arrays and describe them, the indices last."""
     accessors: list[dict[str, Any]] = []
     for values, kind in ((mesh.positions, "VEC3"), (mesh.normals, "VEC3"), (mesh.uvs, "VEC2")):
         array = np.ascontiguousarray(values, dtype="<f4")

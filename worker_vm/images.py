@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from worker_vm.image_decoder import MAX_PIXELS, MAX_SIDE
+from worker_vm.image_limits import MAX_BYTES, MAX_PIXELS, MAX_SIDE
 from worker_vm.pipelines.base import PipelineError
 from worker_vm.sandbox import Limits, SandboxError, run_confined
 
-MAX_BYTES = 20 * 1024 * 1024
 _CHANNELS = 4
 _MIB = 1 << 20
 _LIMITS = Limits(

@@ -14,6 +14,7 @@ from PIL import Image
 Array = NDArray[np.float64]
 
 SIZE = 1024
+_HIT = 5e-4
 _FLOOR = -0.62
 _COLLAR, _STRIPE = 2, 0.012
 _KEY = np.array([-0.45, 0.75, 0.65]) / np.linalg.norm([-0.45, 0.75, 0.65])
@@ -88,9 +89,9 @@ def _trace(x: Array, y: Array) -> tuple[Array, NDArray[np.bool_]]:
     hit = np.zeros(len(p), dtype=bool)
     for _ in range(96):
         d = _distance(p[live])
-        hit[live[d < 5e-4]] = True
+        hit[live[d < _HIT]] = True
         p[live, 2] -= 0.9 * d
-        live = live[(d >= 5e-4) & (p[live, 2] > -1.0)]
+        live = live[(d >= _HIT) & (p[live, 2] > -1.0)]
         if not len(live):
             break
     return p, hit
@@ -123,8 +124,8 @@ def _colour(p: Array) -> Array:
         (spot(-0.347, 0.420, 0.042, 0.055), _INK),
         (spot(-0.362, 0.440, 0.013, 0.015), _WHITE),
     ):  # fmt: skip
-        base = np.where(on_head, base + (colour - base) * amount, base)
-    return base
+        base = np.asarray(np.where(on_head, base + (colour - base) * amount, base))
+    return np.asarray(base)
 
 
 def _shade(p: Array) -> Array:

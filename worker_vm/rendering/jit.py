@@ -29,7 +29,7 @@ def _choose_cache() -> None:
 _choose_cache()
 import numba  # noqa: E402  (reads the environment when imported)
 
-numba.config.reload_config()  # type: ignore[attr-defined]
+numba.config.reload_config()  # type: ignore[no-untyped-call]
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:

@@ -5,6 +5,7 @@ pixel where all samples lie on the same surface, once per sample at edges.
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from worker_vm.rendering.jit import inlined, kernel
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 Bytes = NDArray[np.uint8]
+Vector = tuple[float, float, float]
 
 SAMPLES = 2
 """Samples per pixel along each axis."""
@@ -28,16 +30,66 @@ _LIGHTS = (
 )
 
 
+class Corners(NamedTuple):
+    """A mesh as a camera sees it."""
+
+    points: Floats
+    """(n, 3) x, y in samples (y down) and inverse depth (larger is nearer)"""
+    seen: Floats
+    """(n, 3) in the camera's axes (x right, y up, z to the camera), from its target"""
+    normals: Floats
+    """(n, 3) in the camera's axes"""
+    uvs: Floats
+    """(n, 2)"""
+    faces: NDArray[np.uint32]
+    """(m, 3), counter-clockwise seen from outside"""
+
+
+class Target(NamedTuple):
+    """The z-buffer, with two by two samples a pixel."""
+
+    face_at: Ints
+    """(2h, 2w) the number of the nearest face, or EMPTY"""
+    depth_at: Floats
+    """(2h, 2w) its inverse depth, or 0"""
+
+
+class Scene(NamedTuple):
+    """What a mesh is made of and stands in."""
+
+    texture: Floats
+    """(h, w, 3) linear base colour"""
+    roughness: float
+    backdrop: Floats
+    """(h, w, 3) linear colour behind the mesh"""
+    up: Floats
+    """(3,) the world's +Y in the camera's axes"""
+    distance: float
+    """of the camera from its target"""
+    floor: float
+    """its height above the target"""
+
+
+class Floor(NamedTuple):
+    """The floor and the shadow on it."""
+
+    shadow: Floats
+    """(k, k) darkness 0…1 over z and x from -reach to reach"""
+    reach: float
+    height: float
+    """its y"""
+
+
 @kernel
-def rasterise(points: Floats, faces: NDArray[np.uint32], face_at: Ints, depth_at: Floats) -> None:
+def rasterise(points: Floats, faces: NDArray[np.uint32], target: Target) -> None:
     """Draw faces into a z-buffer; faces seen from behind are skipped.
 
     Args:
-        points: (n, 3) x, y in samples (y down) and inverse depth (larger is nearer).
-        faces: (m, 3), counter-clockwise seen from outside in a space with y up.
-        face_at: (h, w) the number of the nearest face is written here; start with EMPTY.
-        depth_at: (h, w) its inverse depth; start with 0.
+        points: as in `Corners`.
+        faces: as in `Corners`.
+        target: empty at first.
     """
+    face_at, depth_at = target.face_at, target.depth_at
     height, width = face_at.shape
     for f in range(faces.shape[0]):
         a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
@@ -47,10 +99,10 @@ def rasterise(points: Floats, faces: NDArray[np.uint32], face_at: Ints, depth_at
         area = (cx - ax) * (by - ay) - (bx - ax) * (cy - ay)
         if area <= 0.0:
             continue
-        x0 = max(int(math.ceil(min(ax, bx, cx) - 0.5)), 0)
-        x1 = min(int(math.floor(max(ax, bx, cx) - 0.5)), width - 1)
-        y0 = max(int(math.ceil(min(ay, by, cy) - 0.5)), 0)
-        y1 = min(int(math.floor(max(ay, by, cy) - 0.5)), height - 1)
+        x0 = max(math.ceil(min(ax, bx, cx) - 0.5), 0)
+        x1 = min(math.floor(max(ax, bx, cx) - 0.5), width - 1)
+        y0 = max(math.ceil(min(ay, by, cy) - 0.5), 0)
+        y1 = min(math.floor(max(ay, by, cy) - 0.5), height - 1)
         scale = 1.0 / area
         for y in range(y0, y1 + 1):
             py = y + 0.5
@@ -75,7 +127,7 @@ def _neutral(value: float, peak: float) -> float:
         return value
     rest = 1.0 - start
     squeezed = 1.0 - rest * rest / (peak + rest - start)
-    return value * squeezed / peak
+    return value * (squeezed / peak)
 
 
 @inlined
@@ -88,14 +140,14 @@ def _texel(texture: Floats, u: float, v: float, channel: int) -> float:
     fx, fy = x - ix, y - iy
     top = texture[iy, ix, channel] * (1.0 - fx) + texture[iy, ix + 1, channel] * fx
     low = texture[iy + 1, ix, channel] * (1.0 - fx) + texture[iy + 1, ix + 1, channel] * fx
-    return top * (1.0 - fy) + low * fy
+    return float(top * (1.0 - fy) + low * fy)
 
 
 @inlined
 def _lit(
-    n: tuple[float, float, float],
-    v: tuple[float, float, float],
-    up: tuple[float, float, float],
+    n: Vector,
+    v: Vector,
+    up: Vector,
     rough: float,
     low: float,
 ) -> tuple[float, float, float, float]:
@@ -149,134 +201,116 @@ def _lit(
     return red, green, blue, shine + around * edge * open_
 
 
+@inlined
+def _at(corners: Corners, f: int, px: float, py: float) -> tuple[Vector, Vector, float, float]:
+    """Interpolate a face at a point of the picture, correct for perspective.
+
+    Returns:
+        Unit normal and position in the camera's axes, and the texture coordinates.
+    """
+    a, b, c = corners.faces[f, 0], corners.faces[f, 1], corners.faces[f, 2]
+    points, normals, seen, uvs = corners.points, corners.normals, corners.seen, corners.uvs
+    ax, ay = points[a, 0], points[a, 1]
+    bx, by = points[b, 0], points[b, 1]
+    cx, cy = points[c, 0], points[c, 1]
+    wa = ((cx - bx) * (py - by) - (px - bx) * (cy - by)) * points[a, 2]
+    wb = ((ax - cx) * (py - cy) - (px - cx) * (ay - cy)) * points[b, 2]
+    wc = ((bx - ax) * (py - ay) - (px - ax) * (by - ay)) * points[c, 2]
+    total = 1.0 / (wa + wb + wc)
+    wa, wb, wc = wa * total, wb * total, wc * total
+    nx = wa * normals[a, 0] + wb * normals[b, 0] + wc * normals[c, 0]
+    ny = wa * normals[a, 1] + wb * normals[b, 1] + wc * normals[c, 1]
+    nz = wa * normals[a, 2] + wb * normals[b, 2] + wc * normals[c, 2]
+    unit = 1.0 / (math.sqrt(nx * nx + ny * ny + nz * nz) + 1e-9)
+    qx = wa * seen[a, 0] + wb * seen[b, 0] + wc * seen[c, 0]
+    qy = wa * seen[a, 1] + wb * seen[b, 1] + wc * seen[c, 1]
+    qz = wa * seen[a, 2] + wb * seen[b, 2] + wc * seen[c, 2]
+    u = wa * uvs[a, 0] + wb * uvs[b, 0] + wc * uvs[c, 0]
+    v = wa * uvs[a, 1] + wb * uvs[b, 1] + wc * uvs[c, 1]
+    return (nx * unit, ny * unit, nz * unit), (qx, qy, qz), u, v
+
+
+@inlined
+def _colour(corners: Corners, scene: Scene, f: int, px: float, py: float) -> Vector:
+    """Return the linear light that a point of the picture receives from a face."""
+    normal, q, u, v = _at(corners, f, px, py)
+    ex, ey, ez = -q[0], -q[1], scene.distance - q[2]
+    away = 1.0 / math.sqrt(ex * ex + ey * ey + ez * ez)
+    up = scene.up
+    above = q[0] * up[0] + q[1] * up[1] + q[2] * up[2] - scene.floor
+    low = math.exp(-max(above, 0.0) * 7.0)
+    red, green, blue, shine = _lit(
+        normal, (ex * away, ey * away, ez * away), (up[0], up[1], up[2]), scene.roughness, low
+    )
+    return (
+        red * _texel(scene.texture, u, v, 0) + shine,
+        green * _texel(scene.texture, u, v, 1) + shine,
+        blue * _texel(scene.texture, u, v, 2) + shine,
+    )
+
+
+@inlined
+def _coverage(target: Target, row: int, col: int) -> tuple[int, bool]:
+    """Return how many of a pixel's samples are covered, and whether by one smooth surface."""
+    covered = 0
+    nearest, farthest = 0.0, 1e9
+    for s in range(SAMPLES * SAMPLES):
+        y, x = row * SAMPLES + s // SAMPLES, col * SAMPLES + s % SAMPLES
+        if target.face_at[y, x] != EMPTY:
+            covered += 1
+            nearest = max(nearest, target.depth_at[y, x])
+            farthest = min(farthest, target.depth_at[y, x])
+    return covered, covered == SAMPLES * SAMPLES and nearest < farthest * 1.01
+
+
 @kernel
-def shade(
-    points: Floats,
-    view: Floats,
-    normals: Floats,
-    uvs: Floats,
-    faces: NDArray[np.uint32],
-    texture: Floats,
-    face_at: Ints,
-    depth_at: Floats,
-    backdrop: Floats,
-    up: Floats,
-    camera: Floats,
-    to_srgb: Bytes,
-    out: Bytes,
-) -> None:
+def shade(corners: Corners, target: Target, scene: Scene, to_srgb: Bytes, out: Bytes) -> None:
     """Turn a z-buffer into a picture.
 
     Args:
-        points: as for `rasterise`.
-        view: (n, 3) points in the camera's axes.
-        normals: (n, 3) in the camera's axes.
-        uvs: (n, 2)
-        faces: (m, 3)
-        texture: (h, w, 3) linear base colour.
-        face_at: (2h, 2w) from `rasterise`.
-        depth_at: (2h, 2w) from `rasterise`.
-        backdrop: (h, w, 3) linear colour behind the mesh.
-        up: (3,) the world's +Y in the camera's axes.
-        camera: distance, the floor's height along `up` from the target, roughness, exposure.
+        corners: the mesh as the camera sees it.
+        target: the z-buffer, filled by `rasterise`.
+        scene: what it stands in.
         to_srgb: (4096,) table from linear 0…1 to sRGB bytes.
         out: (h, w, 3) sRGB, written.
     """
-    height, width = out.shape[0], out.shape[1]
-    distance, floor, rough, exposure = camera[0], camera[1], camera[2], camera[3]
-    upward = (up[0], up[1], up[2])
-    for row in range(height):
-        for col in range(width):
+    for row in range(out.shape[0]):
+        for col in range(out.shape[1]):
             red, green, blue = 0.0, 0.0, 0.0
-            covered = 0
-            nearest, farthest = 0.0, 1e9
-            for s in range(SAMPLES * SAMPLES):
-                y, x = row * SAMPLES + s // SAMPLES, col * SAMPLES + s % SAMPLES
-                if face_at[y, x] != EMPTY:
-                    covered += 1
-                    nearest = max(nearest, depth_at[y, x])
-                    farthest = min(farthest, depth_at[y, x])
-            flat = covered == SAMPLES * SAMPLES and nearest < farthest * 1.01
-            step = SAMPLES * SAMPLES if flat else 1
-            for s in range(0, SAMPLES * SAMPLES, step):
-                y, x = row * SAMPLES + s // SAMPLES, col * SAMPLES + s % SAMPLES
-                f = face_at[y, x]
-                if f == EMPTY:
-                    continue
-                a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-                px, py = x + 0.5, y + 0.5
-                if flat:
-                    px, py = col * SAMPLES + 1.0, row * SAMPLES + 1.0
-                ax, ay = points[a, 0], points[a, 1]
-                bx, by = points[b, 0], points[b, 1]
-                cx, cy = points[c, 0], points[c, 1]
-                wa = ((cx - bx) * (py - by) - (px - bx) * (cy - by)) * points[a, 2]
-                wb = ((ax - cx) * (py - cy) - (px - cx) * (ay - cy)) * points[b, 2]
-                wc = ((bx - ax) * (py - ay) - (px - ax) * (by - ay)) * points[c, 2]
-                total = 1.0 / (wa + wb + wc)
-                wa, wb, wc = wa * total, wb * total, wc * total
-                nx = wa * normals[a, 0] + wb * normals[b, 0] + wc * normals[c, 0]
-                ny = wa * normals[a, 1] + wb * normals[b, 1] + wc * normals[c, 1]
-                nz = wa * normals[a, 2] + wb * normals[b, 2] + wc * normals[c, 2]
-                length = 1.0 / (math.sqrt(nx * nx + ny * ny + nz * nz) + 1e-9)
-                qx = wa * view[a, 0] + wb * view[b, 0] + wc * view[c, 0]
-                qy = wa * view[a, 1] + wb * view[b, 1] + wc * view[c, 1]
-                qz = wa * view[a, 2] + wb * view[b, 2] + wc * view[c, 2]
-                ex, ey, ez = -qx, -qy, distance - qz
-                away = 1.0 / math.sqrt(ex * ex + ey * ey + ez * ez)
-                u = wa * uvs[a, 0] + wb * uvs[b, 0] + wc * uvs[c, 0]
-                v = wa * uvs[a, 1] + wb * uvs[b, 1] + wc * uvs[c, 1]
-                above = qx * up[0] + qy * up[1] + qz * up[2] - floor
-                low = math.exp(-max(above, 0.0) * 7.0)
-                lr, lg, lb, shine = _lit(
-                    (nx * length, ny * length, nz * length),
-                    (ex * away, ey * away, ez * away),
-                    upward,
-                    rough,
-                    low,
+            covered, smooth = _coverage(target, row, col)
+            if smooth:
+                f = target.face_at[row * SAMPLES, col * SAMPLES]
+                middle = SAMPLES / 2.0
+                red, green, blue = _colour(
+                    corners, scene, f, col * SAMPLES + middle, row * SAMPLES + middle
                 )
-                red += (lr * _texel(texture, u, v, 0) + shine) * exposure * step
-                green += (lg * _texel(texture, u, v, 1) + shine) * exposure * step
-                blue += (lb * _texel(texture, u, v, 2) + shine) * exposure * step
-            share = 1.0 / (SAMPLES * SAMPLES)
-            red, green, blue = red * share, green * share, blue * share
-            if covered > 0:
-                peak = max(red, green, blue) / (covered * share)
-                red = _neutral(red, peak)
-                green = _neutral(green, peak)
-                blue = _neutral(blue, peak)
-            rest = 1.0 - covered * share
-            red += rest * backdrop[row, col, 0]
-            green += rest * backdrop[row, col, 1]
-            blue += rest * backdrop[row, col, 2]
-            out[row, col, 0] = to_srgb[int(min(max(red, 0.0), 1.0) * 4095.0 + 0.5)]
-            out[row, col, 1] = to_srgb[int(min(max(green, 0.0), 1.0) * 4095.0 + 0.5)]
-            out[row, col, 2] = to_srgb[int(min(max(blue, 0.0), 1.0) * 4095.0 + 0.5)]
+            elif covered:
+                for s in range(SAMPLES * SAMPLES):
+                    y, x = row * SAMPLES + s // SAMPLES, col * SAMPLES + s % SAMPLES
+                    if target.face_at[y, x] != EMPTY:
+                        r, g, b = _colour(corners, scene, target.face_at[y, x], x + 0.5, y + 0.5)
+                        red, green, blue = red + r, green + g, blue + b
+                red, green, blue = red / covered, green / covered, blue / covered
+            share = covered / (SAMPLES * SAMPLES)
+            peak = max(red, green, blue, 1e-6)
+            for channel, value in enumerate((red, green, blue)):
+                light = share * _neutral(value, peak)
+                light += (1.0 - share) * scene.backdrop[row, col, channel]
+                out[row, col, channel] = to_srgb[int(min(max(light, 0.0), 1.0) * 4095.0 + 0.5)]
 
 
 @kernel
-def draw_backdrop(
-    shadow: Floats,
-    reach: float,
-    floor: float,
-    eye: Floats,
-    basis: Floats,
-    focal: float,
-    out: Floats,
-) -> None:
+def draw_backdrop(floor: Floor, eye: Floats, basis: Floats, focal: float, out: Floats) -> None:
     """Paint a light studio backdrop with the mesh's contact shadow on its floor.
 
     Args:
-        shadow: (k, k) darkness 0…1 over x and z from -reach to reach.
-        reach: half the side of the shadow's square.
-        floor: y of the floor.
+        floor: and its shadow.
         eye: (3,) the camera's position.
         basis: (3, 3) rows right, up, back.
         focal: in pixels.
         out: (h, w, 3) linear colour, written.
     """
     height, width = out.shape[0], out.shape[1]
-    cells = shadow.shape[0]
     for row in range(height):
         py = (height / 2.0 - row - 0.5) / focal
         for col in range(width):
@@ -284,20 +318,26 @@ def draw_backdrop(
             fx, fy = (col + 0.5) / width - 0.5, (row + 0.5) / height - 0.46
             light = 0.93 - 0.42 * (fx * fx + fy * fy)
             dy = basis[0, 1] * px + basis[1, 1] * py - basis[2, 1]
-            dark = 0.0
-            if dy < -1e-4:
-                t = (floor - eye[1]) / dy
+            if dy < 0.0:
+                t = (floor.height - eye[1]) / dy
                 x = eye[0] + t * (basis[0, 0] * px + basis[1, 0] * py - basis[2, 0])
                 z = eye[2] + t * (basis[0, 2] * px + basis[1, 2] * py - basis[2, 2])
-                gx = (x / reach * 0.5 + 0.5) * cells - 0.5
-                gz = (z / reach * 0.5 + 0.5) * cells - 0.5
-                if 0.0 <= gx < cells - 1.001 and 0.0 <= gz < cells - 1.001:
-                    ix, iz = int(gx), int(gz)
-                    ax, az = gx - ix, gz - iz
-                    dark = (shadow[iz, ix] * (1 - ax) + shadow[iz, ix + 1] * ax) * (1 - az) + (
-                        shadow[iz + 1, ix] * (1 - ax) + shadow[iz + 1, ix + 1] * ax
-                    ) * az
-            light *= 1.0 - dark
+                light *= 1.0 - _shadow_at(floor, x, z)
             out[row, col, 0] = light * 0.985
             out[row, col, 1] = light * 0.99
             out[row, col, 2] = light
+
+
+@inlined
+def _shadow_at(floor: Floor, x: float, z: float) -> float:
+    """Sample the contact shadow bilinearly; none beyond its square."""
+    cells = floor.shadow.shape[0]
+    gx = (x / floor.reach * 0.5 + 0.5) * cells - 0.5
+    gz = (z / floor.reach * 0.5 + 0.5) * cells - 0.5
+    if not (0.0 <= gx < cells - 1.001 and 0.0 <= gz < cells - 1.001):
+        return 0.0
+    ix, iz = int(gx), int(gz)
+    ax, az = gx - ix, gz - iz
+    near = floor.shadow[iz, ix] * (1.0 - ax) + floor.shadow[iz, ix + 1] * ax
+    far = floor.shadow[iz + 1, ix] * (1.0 - ax) + floor.shadow[iz + 1, ix + 1] * ax
+    return float(near * (1.0 - az) + far * az)

@@ -11,7 +11,7 @@ from PIL import Image
 from worker_vm.rendering.studio import Look, Studio
 
 STILL_SIZE = 768
-TURNTABLE_SIZE = 384
+TURNTABLE_SIZE = 512
 TURNTABLE_FRAMES = 24
 _SECONDS_PER_TURN = 3.0
 _ELEVATION = 10.0
@@ -38,7 +38,7 @@ def write_png(path: Path, rgb: NDArray[np.uint8]) -> None:
 
 
 def write_turntable(studio: Studio, look: Look, path: Path, tell: Callable[[float], None]) -> None:
-    """Write one turn as an animated WebP of 384 x 384 pixels that loops for ever.
+    """Write one turn as an animated WebP of 512 x 512 pixels that loops for ever.
 
     Args:
         studio: the mesh.
@@ -63,8 +63,8 @@ def _save_animation(frames: Sequence[Image.Image], path: Path) -> None:
         append_images=list(frames[1:]),
         duration=round(1000 * _SECONDS_PER_TURN / len(frames)),
         loop=0,
-        quality=78,
+        quality=88,
         method=2,
-        kmin=TURNTABLE_FRAMES,
-        kmax=TURNTABLE_FRAMES + 1,
+        kmin=0,
+        kmax=1,  # whole frames: patches over lossy patches look dirty
     )

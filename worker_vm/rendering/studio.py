@@ -66,18 +66,17 @@ class Studio:
     _distance: float = field(init=False)
     _points: Array = field(init=False)
     _target: Array = field(init=False)
-    _floor: float = field(init=False)
-    _shadow: Floats = field(init=False)
+    _floor: kernels.Floor = field(init=False)
 
     def __post_init__(self) -> None:
         self._points = self.mesh.positions.astype(np.float64)
         low, high = self._points.min(axis=0), self._points.max(axis=0)
         self._target = (low + high) / 2.0
-        self._floor = float(low[1])
         round_ = [(angle, np.deg2rad(10.0)) for angle in np.linspace(0, 2 * np.pi, 24, False)]  # noqa: FBT003
         some = self._points[:: max(1, len(self._points) // 3000)]
         self._distance = fitting_distance(some, self._target, round_, _FILL)
-        self._shadow = contact_shadow(self._points, self.mesh.faces, self._floor)
+        shadow = contact_shadow(self._points, self.mesh.faces, float(low[1]))
+        self._floor = kernels.Floor(shadow, _SHADOW_REACH, float(low[1]))
 
     def render(self, look: Look, *, azimuth: float, elevation: float, size: int) -> Bytes:
         """Return a picture (size, size, 3), sRGB.
@@ -90,39 +89,36 @@ class Studio:
         """
         camera = Camera(self._target, np.deg2rad(azimuth), np.deg2rad(elevation), self._distance)
         fine = size * kernels.SAMPLES
-        points = camera.project(self._points, fine).astype(np.float32)
-        face_at = np.full((fine, fine), kernels.EMPTY, dtype=np.int32)
-        depth_at = np.zeros((fine, fine), dtype=np.float32)
-        kernels.rasterise(points, self.mesh.faces, face_at, depth_at)
         basis = camera.basis.astype(np.float32)
-        up = np.ascontiguousarray(basis[:, 1])
-        floor = self._floor - self._target[1]
-        out = np.empty((size, size, 3), dtype=np.uint8)
-        kernels.shade(
-            points,
-            camera.to_view(self._points).astype(np.float32),
-            (self.mesh.normals @ basis.T).astype(np.float32),
-            self.mesh.uvs,
-            self.mesh.faces,
-            look.texture,
-            face_at,
-            depth_at,
-            self._backdrop(camera, size),
-            up,
-            np.array([self._distance, floor, look.roughness, 1.0], dtype=np.float32),
-            _TO_SRGB,
-            out,
+        corners = kernels.Corners(
+            points=camera.project(self._points, fine).astype(np.float32),
+            seen=camera.to_view(self._points).astype(np.float32),
+            normals=np.ascontiguousarray(self.mesh.normals @ basis.T),
+            uvs=self.mesh.uvs,
+            faces=self.mesh.faces,
         )
+        target = kernels.Target(
+            np.full((fine, fine), kernels.EMPTY, dtype=np.int32),
+            np.zeros((fine, fine), dtype=np.float32),
+        )
+        kernels.rasterise(corners.points, corners.faces, target)
+        scene = kernels.Scene(
+            texture=look.texture,
+            roughness=look.roughness,
+            backdrop=self._backdrop(camera, size),
+            up=np.ascontiguousarray(basis[:, 1]),
+            distance=self._distance,
+            floor=float(self._floor.height - self._target[1]),
+        )
+        out = np.empty((size, size, 3), dtype=np.uint8)
+        kernels.shade(corners, target, scene, _TO_SRGB, out)
         return out
 
     def _backdrop(self, camera: Camera, size: int) -> Floats:
         out = np.empty((size, size, 3), dtype=np.float32)
-        basis = camera.basis
-        eye = (self._target + basis[2] * camera.distance).astype(np.float32)
-        focal = size / (2.0 * np.tan(FIELD_OF_VIEW / 2.0))
-        kernels.draw_backdrop(
-            self._shadow, _SHADOW_REACH, self._floor, eye, basis.astype(np.float32), focal, out
-        )
+        eye = (self._target + camera.basis[2] * camera.distance).astype(np.float32)
+        focal = float(size / (2.0 * np.tan(FIELD_OF_VIEW / 2.0)))
+        kernels.draw_backdrop(self._floor, eye, camera.basis.astype(np.float32), focal, out)
         return out
 
 

@@ -5,13 +5,14 @@ the cut and mirrored. So both halves share the rim exactly, and the mesh is clos
 """
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import cv2
 import manifold3d
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.ndimage import map_coordinates
+from scipy import ndimage, sparse
 from scipy.sparse.csgraph import connected_components
 from skimage.measure import marching_cubes
 
@@ -63,27 +64,43 @@ class Heights:
         return np.asarray(base + np.maximum(self._sample(self.bumps, x, y), -0.3 * base))
 
     def normals(self, x: Array, y: Array, *, bumps: bool) -> Array:
-        """Return unit normals (n, 3) of the front; exact at the rim, where z is steep."""
-        grad_y, grad_x = np.gradient(self.u)
+        """Return unit normals (n, 3) of the front, up to the rim, where z is steep."""
+        slope_x, slope_y = self.slopes
         root = np.sqrt(np.maximum(self._sample(self.u, x, y), 0.0))
-        normal = np.stack(
-            [
-                -self.stretch * self._sample(grad_x, x, y),
-                -self.stretch * self._sample(grad_y, x, y),
-                2.0 * root,
-            ],
-            axis=1,
-        )
+        across, down = self._sample(slope_x, x, y), self._sample(slope_y, x, y)
+        normal = np.stack([-self.stretch * across, -self.stretch * down, 2.0 * root], axis=1)
         if bumps:
-            bump_y, bump_x = np.gradient(self.bumps)
+            bump_x, bump_y = _gradient(self.bumps)
             normal[:, 0] -= 2.0 * root * self._sample(bump_x, x, y)
             normal[:, 1] -= 2.0 * root * self._sample(bump_y, x, y)
         length = np.linalg.norm(normal, axis=1, keepdims=True)
-        return np.asarray(np.where(length > 1e-9, normal / np.maximum(length, 1e-9), (0, 0, 1)))  # noqa: PLR2004
+        flat = length < 1e-9  # noqa: PLR2004
+        return np.asarray(np.where(flat, (0.0, 0.0, 1.0), normal / np.maximum(length, 1e-9)))
+
+    @cached_property
+    def slopes(self) -> tuple[Array, Array]:
+        """The gradient of u, smooth up to and past the outline, where u itself has a kink."""
+        inside = self.u > 0.0
+        deep = ndimage.binary_erosion(inside)
+        # Cells beside the outline count only where there are no better ones near.
+        trust = np.where(deep, 1.0, np.where(inside, 0.03, 0.0))
+        total = cv2.GaussianBlur(trust, (0, 0), 1.3) + 1e-12
+        near = cv2.GaussianBlur(np.where(inside, 1.0, 0.0), (0, 0), 1.3) > 1e-3  # noqa: PLR2004
+        smooth = [
+            np.where(near, cv2.GaussianBlur(part * trust, (0, 0), 1.3) / total, part)
+            for part in _gradient(self.u)
+        ]
+        return smooth[0], smooth[1]
 
     @staticmethod
-    def _sample(grid: Array, x: Array, y: Array) -> Array:
-        return np.asarray(map_coordinates(grid, (y, x), order=1, mode="nearest"))
+    def _sample(grid: Any, x: Any, y: Any) -> Array:
+        return np.asarray(ndimage.map_coordinates(grid, (y, x), order=1, mode="nearest"))
+
+
+def _gradient(grid: Array) -> tuple[Array, Array]:
+    """Return the change along x and along y, per cell."""
+    down, across = np.gradient(grid)
+    return np.asarray(across), np.asarray(down)
 
 
 def build(heights: Heights, vertex_count: int) -> Balloon:
@@ -154,7 +171,7 @@ def _half_solid(heights: Heights, vertex_count: int) -> tuple[manifold3d.Manifol
     z = np.arange(-1, int(np.ceil(top)) + 2, dtype=np.float32)
     volume = (u * heights.stretch**2)[None].astype(np.float32) - (z**2)[:, None, None]
     volume[0] = -1e6  # closes the solid just below z = 0
-    points, faces, _, _ = marching_cubes(volume, 0.0)
+    points, faces, _, _ = marching_cubes(volume, 0.0)  # type: ignore[no-untyped-call]
     points = points[:, ::-1].astype(np.float64)  # to x, y, z
     flat = points[:, 2] <= 1.0 + 1e-3
     points[:, :2] = (points[:, :2] + 0.5) * cell - 0.5
@@ -272,8 +289,8 @@ def _lift_chords(points: Array, front: Ints, heights: Heights) -> tuple[Array, I
     number = {edge: len(points) + i for i, edge in enumerate(split)}
     touched: dict[int, dict[int, int]] = {}
     for edge, uses in split.items():
-        for face, corner in uses:
-            touched.setdefault(face, {})[corner] = number[edge]
+        for owner, corner in uses:
+            touched.setdefault(owner, {})[corner] = number[edge]
     extra = [
         triangle
         for face, inserted in touched.items()

@@ -1,6 +1,7 @@
 """Two planar charts in one texture: the picture on the front, its rim's colours on the back."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,6 +20,8 @@ _GUTTER = 0.03
 """Share of the subject's longer side that a chart's colours reach past the outline."""
 _BACK_SCALE = 0.34
 """The back is smooth: its chart may be that much smaller, which leaves more room for the front."""
+_RIM_REACH = 0.05
+"""How far the rim's colours reach onto the back, as a share of the longer side."""
 _SMALLEST = 256
 
 
@@ -95,9 +98,26 @@ def front_colours(subject: Subject) -> Bytes:
     # Of parts thinner than that, the middle is kept.
     widest = cv2.dilate(depth, np.ones((reach, reach), np.uint8))
     limit = np.minimum(erode, 0.5 * widest)
-    weight = np.clip((depth - limit) / 2.0 + 0.5, 0.0, 1.0).astype(np.float32)
-    weight[solid == 0] = 0.0
-    return _to_bytes(fill(subject.rgb.astype(np.float32), weight))
+    trusted = (depth > limit) & (solid > 0)
+    return _carried_out(subject.rgb, trusted, 3.0 * erode)
+
+
+def _carried_out(rgb: Bytes, trusted: NDArray[np.bool_], reach: float) -> Bytes:
+    """Carry the trusted colours straight outwards, and blend them far out.
+
+    Nearest colours keep a stripe that runs into the outline a stripe.
+    """
+    away, nearest = cv2.distanceTransformWithLabels(
+        (~trusted).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    source = np.zeros((int(nearest.max()) + 1, 3), dtype=np.float32)
+    source[nearest[trusted]] = rgb[trusted]
+    carried = source[nearest]
+    soft = cv2.GaussianBlur(carried, (0, 0), 1.6)
+    blend = np.clip(away / 3.0, 0.0, 1.0)[..., None]
+    carried += (soft - carried) * blend
+    weight = np.clip(1.0 - (away - reach) / max(reach, 1.0), 0.0, 1.0).astype(np.float32)
+    return _to_bytes(fill(carried, weight))
 
 
 def back_colours(front: Bytes, shape: Silhouette, operator: Operator) -> Bytes:
@@ -106,15 +126,33 @@ def back_colours(front: Bytes, shape: Silhouette, operator: Operator) -> Bytes:
     grid = cv2.resize(front, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
     grid = np.pad(grid, ((PADDING, PADDING), (PADDING, PADDING), (0, 0)), mode="edge")
     outside = (~shape.inside).astype(np.uint8)
-    rim = cv2.dilate(shape.inside.astype(np.uint8), np.ones((5, 5), np.uint8)) & outside
-    filled = cv2.GaussianBlur(fill(grid, rim.astype(np.float32)), (0, 0), 1.0)
+    rim = np.asarray(cv2.dilate(1 - outside, np.ones((3, 3), np.uint8)), np.uint8) & outside
+    filled = fill(grid, rim.astype(np.float32))
     for channel in range(3):
         guess = filled[..., channel].astype(np.float64)
         bend = cv2.Laplacian(guess, cv2.CV_64F)
         guess += operator.solve(np.where(shape.inside, -bend, 0.0))
         filled[..., channel] = guess
-    filled = cv2.GaussianBlur(filled, (0, 0), 2.0)
-    return _to_bytes(filled[PADDING:-PADDING, PADDING:-PADDING])
+    filled += (_carried_in(grid, shape) - filled) * _rim_share(shape)[..., None]
+    filled = np.asarray(cv2.GaussianBlur(filled, (0, 0), 0.8), np.float32)
+    return _to_bytes(np.asarray(filled[PADDING:-PADDING, PADDING:-PADDING], np.float32))
+
+
+def _carried_in(grid: Floats, shape: Silhouette) -> Floats:
+    """Return each cell's nearest colour of the rim."""
+    _, nearest = cv2.distanceTransformWithLabels(
+        shape.inside.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    source = np.zeros((int(nearest.max()) + 1, 3), dtype=np.float32)
+    source[nearest[~shape.inside]] = grid[~shape.inside]
+    return np.asarray(cv2.GaussianBlur(source[nearest], (0, 0), 1.5), dtype=np.float32)
+
+
+def _rim_share(shape: Silhouette) -> Floats:
+    """Return 1 at the rim, falling to 0 within some cells: how far stripes run onto the back."""
+    depth = cv2.distanceTransform(shape.inside.astype(np.uint8), cv2.DIST_L2, 5)
+    share = np.exp(-((depth / (_RIM_REACH * max(shape.level.shape))) ** 2))
+    return np.asarray(share, np.float32)
 
 
 def fill(colours: Floats, weight: Floats) -> Floats:
@@ -124,10 +162,11 @@ def fill(colours: Floats, weight: Floats) -> Floats:
         colours: (h, w, 3)
         weight: (h, w) in 0…1
     """
-    levels = [(colours * weight[..., None], weight)]
+    levels: list[tuple[NDArray[Any], NDArray[Any]]] = [(colours * weight[..., None], weight)]
     while min(levels[-1][1].shape) > 2:  # noqa: PLR2004
         above, trust = levels[-1]
-        levels.append((cv2.pyrDown(above), cv2.pyrDown(trust)))
+        smaller = cv2.pyrDown(above), cv2.pyrDown(trust)
+        levels.append((np.asarray(smaller[0]), np.asarray(smaller[1])))
     total, trust = levels[-1]
     result = total / np.maximum(trust, 1e-6)[..., None]
     for total, trust in reversed(levels[:-1]):
