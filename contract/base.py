@@ -10,7 +10,8 @@ PROTOCOL_VERSION: Literal[1] = 1
 
 def format_utc(moment: datetime) -> str:
     """RFC 3339 in UTC with microseconds and a trailing `Z`."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    text = moment.astimezone(UTC).isoformat(timespec="microseconds")
+    return text.removesuffix("+00:00") + "Z"
 
 
 def _in_utc(moment: datetime) -> datetime:
