@@ -37,6 +37,9 @@ PASSING = {
 ABOUT_A_FILE = ("TICKET_", "UPLOAD_", "ARTIFACT_")
 """Beginnings of codes whose 409 or 410 concerns one file and not the attempt."""
 
+TOKEN_REFUSED = "ATTEMPT_TOKEN_INVALID"  # noqa: S105  (a code)
+"""A 403 that concerns the attempt and not the worker key."""
+
 Reply = TypeVar("Reply", bound=Message)
 
 
@@ -75,7 +78,7 @@ class WorkerKeyRefusedError(ApiRefusedError):
 
 
 class AttemptLostError(ApiRefusedError):
-    """The attempt is somebody else's now, or over (409, 410): stop without a report."""
+    """The attempt is somebody else's now, or over: stop without a report."""
 
 
 class ApiClient:
@@ -131,7 +134,7 @@ class ApiClient:
         Raises:
             ApiUnavailableError: worth trying again.
             WorkerKeyRefusedError: 401, 403.
-            AttemptLostError: 409, 410.
+            AttemptLostError: 409, 410, or the attempt's token is refused.
             ApiRefusedError: any other refusal.
         """
         try:
@@ -204,10 +207,11 @@ def _refusal(response: httpx.Response) -> ApiError:
     request_id = response.headers.get("X-Request-ID")
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in PASSING:
         return ApiUnavailableError(f"The API cannot answer now: {detail} ({status} {code})")
+    over = status in {HTTPStatus.CONFLICT, HTTPStatus.GONE} and not code.startswith(ABOUT_A_FILE)
+    if over or code == TOKEN_REFUSED:
+        return AttemptLostError(status, code, detail, request_id)
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return WorkerKeyRefusedError(status, code, detail, request_id)
-    if status in {HTTPStatus.CONFLICT, HTTPStatus.GONE} and not code.startswith(ABOUT_A_FILE):
-        return AttemptLostError(status, code, detail, request_id)
     return ApiRefusedError(status, code, detail, request_id)
 
 

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from contract.workers import GpuInfo, PipelineStatus
-from worker_vm.logs import get_logger
+from worker_vm.logs import get_logger, storable
 from worker_vm.pipeline_loader import PipelineUnavailableError, find_pipeline, reasons_against
 from worker_vm.pipelines import registry
 
@@ -121,4 +121,4 @@ def _status(name: str) -> PipelineStatus:
 
 
 def _short(reasons: list[str]) -> list[str]:
-    return [reason[:500] for reason in reasons[:20]]
+    return [storable(reason)[:500] for reason in reasons[:20]]

@@ -11,6 +11,8 @@ class StopReason(StrEnum):
     """Why a run has to stop."""
 
     CANCELLED = "cancelled"
+    STOPPED = "stopped"
+    """An operator stopped it here; nobody cancelled the job."""
     TIME_LIMIT = "time_limit"
     UPLOAD_FAILED = "upload_failed"
     LOST = "lost"

@@ -29,6 +29,11 @@ def redact(text: str) -> str:
     return _CREDENTIALS.sub(r"\1…@", _QUERY.sub(r"\1?…", text))
 
 
+def storable(text: str) -> str:
+    """The text without what JSON or a database refuses: NUL and lone surrogates."""
+    return text.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
+
+
 def _redact_event(_: object, __: str, event: EventDict) -> EventDict:
     for key, value in event.items():
         if isinstance(value, str):
@@ -94,7 +99,7 @@ class RunLog(logging.FileHandler):
     """What this process logs during one run, as JSON lines in a file."""
 
     def __init__(self, path: Path, *, hide: Path) -> None:
-        super().__init__(path, encoding="utf-8")
+        super().__init__(path, encoding="utf-8", errors="backslashreplace")
         self.path = path
         self._hidden = str(hide)
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
@@ -116,7 +121,7 @@ class RunLog(logging.FileHandler):
 
     def tail(self) -> str:
         """The last lines, at most what a report may carry."""
-        return "\n".join(self._tail)[-TAIL_CHARACTERS:]
+        return storable("\n".join(self._tail))[-TAIL_CHARACTERS:]
 
 
 def _summarise_exception(exc_info: structlog.typing.ExcInfo) -> str:

@@ -1,11 +1,10 @@
 """From a pipeline's name to its class, and to one that is loaded."""
 
-import importlib
 import time
 
 from worker_vm.logs import get_logger
 from worker_vm.pipelines import registry
-from worker_vm.pipelines.base import Pipeline
+from worker_vm.pipelines.base import Pipeline, PipelineError
 
 log = get_logger(__name__)
 
@@ -28,19 +27,14 @@ def find_pipeline(name: str) -> type[Pipeline]:
     Raises:
         PipelineUnavailableError: there is none of that name here, or its code doesn't import.
     """
-    target = registry.PIPELINES.get(name)
-    if target is None:
-        raise PipelineUnavailableError([f"This worker has no pipeline {name}."])
-    module_name, _, class_name = target.partition(":")
     try:
-        found = getattr(importlib.import_module(module_name), class_name)
+        return registry.load_pipeline(name)
+    except PipelineError as error:
+        raise PipelineUnavailableError([error.message]) from error
     except Exception as error:
         raise PipelineUnavailableError(
             [f"The pipeline {name} cannot be imported: {type(error).__name__}: {error}."]
         ) from error
-    if not (isinstance(found, type) and issubclass(found, Pipeline)):
-        raise PipelineUnavailableError([f"{target} is not a pipeline."])
-    return found
 
 
 def reasons_against(pipeline: type[Pipeline]) -> list[str]:

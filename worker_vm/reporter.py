@@ -9,7 +9,7 @@ from contract.artifacts import ArtifactKind, MediaType
 from contract.attempts import FailureCode, Progress
 from contract.base import FileName
 from worker_vm.control import RunControl
-from worker_vm.logs import get_logger
+from worker_vm.logs import get_logger, storable
 from worker_vm.pipelines.base import PipelineError
 from worker_vm.supervisor import Supervisor
 from worker_vm.uploads import Upload, UploadQueue
@@ -45,8 +45,8 @@ class RunReporter:
         self._supervisor.tell(
             Progress(
                 percent=self._percent,
-                stage=stage[:_STAGE],
-                message=None if message is None else message[:_MESSAGE],
+                stage=storable(stage)[:_STAGE],
+                message=None if message is None else storable(message)[:_MESSAGE],
             )
         )
 

@@ -135,7 +135,7 @@ class AttemptWorker(Worker):
         # Not SIG_IGN, which programs started by a pipeline would inherit. A service manager may
         # send SIGTERM to all processes; draining means that this one finishes.
         signal.signal(signal.SIGTERM, _ignore)
-        signal.signal(signal.SIGUSR1, _cancel)
+        signal.signal(signal.SIGUSR1, _stop)
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
         """RQ's heartbeat, and the registration again, in case Redis was flushed."""
@@ -210,8 +210,8 @@ def _ignore(_signum: int, _frame: FrameType | None) -> None:
     """Do nothing."""
 
 
-def _cancel(_signum: int, _frame: FrameType | None) -> None:
-    tasks.cancel_current()
+def _stop(_signum: int, _frame: FrameType | None) -> None:
+    tasks.stop_current()
 
 
 def _die_with_parent() -> None:

@@ -38,7 +38,7 @@ from worker_vm.backoff import RetryPolicy, retry
 from worker_vm.control import RunControl, StopReason
 from worker_vm.downloads import download_inputs
 from worker_vm.http_client import make_client
-from worker_vm.logs import RunLog, get_logger, redact, run_log
+from worker_vm.logs import RunLog, get_logger, redact, run_log, storable
 from worker_vm.pipeline_loader import PipelineCache, PipelineUnavailableError
 from worker_vm.pipelines.base import PipelineError, RunInput
 from worker_vm.reporter import LOG_NAME, RunReporter
@@ -87,9 +87,9 @@ class RunHost:
     pipelines: PipelineCache = field(default_factory=PipelineCache)
     mailbox: Mailbox = field(default_factory=SimpleQueue)
 
-    def cancel_current(self) -> None:
+    def stop_current(self) -> None:
         """Ask the current run to stop. Safe in a signal handler."""
-        self.mailbox.put(Signal.CANCEL)
+        self.mailbox.put(Signal.STOP)
 
 
 def run_attempt(host: RunHost, attempt_id: UUID) -> str:
@@ -207,7 +207,7 @@ class AttemptRun:
             metrics = self._make()
             records = self._uploads.drain()
         except PipelineUnavailableError as error:
-            return AttemptReleased(reason=" ".join(error.reasons)[:500])
+            return AttemptReleased(reason=storable(" ".join(error.reasons))[:500])
         except (Exception, SystemExit) as error:  # noqa: BLE001  (whatever a pipeline raises)
             return self._judge(error)
         log.info("run.done", seconds=round(time.monotonic() - started, 3), artifacts=len(records))
@@ -267,9 +267,11 @@ class AttemptRun:
                 f"The run took longer than its limit of {self._spec.time_limit_seconds} s.",
                 permanent=True,
             )
+        if reason is StopReason.STOPPED:
+            return AttemptReleased(reason="The run was stopped by a command to its worker.")
         return None
 
-    def _failure(self, error: BaseException) -> AttemptFailed:
+    def _failure(self, error: BaseException) -> FinishRequest:
         if isinstance(error, PipelineError):
             log.warning("run.failed", code=error.code, permanent=error.permanent)
             if _CODE.fullmatch(error.code):
@@ -281,8 +283,10 @@ class AttemptRun:
             return self._failed(
                 FailureCode.OUT_OF_MEMORY, "The machine's memory was not enough.", permanent=False
             )
-        if kind == "JobTimeoutException":  # RQ's own limit, above the model's
-            return self._stopped(StopReason.TIME_LIMIT)  # type: ignore[return-value]
+        if kind == "JobTimeoutException":
+            # RQ's own limit lies above the model's, but counts from before the claim.
+            log.warning("run.queue_timeout")
+            return AttemptReleased(reason="The claim took so long that RQ's time was over.")
         log.error("run.crashed", exc_info=error)
         return self._failed(
             FailureCode.PIPELINE_ERROR,
@@ -292,14 +296,14 @@ class AttemptRun:
         )
 
     def _failed(self, code: str, message: str, *, permanent: bool) -> AttemptFailed:
-        text = redact(message).replace(str(self._folder), "<work>")[:2000]
+        text = storable(redact(message).replace(str(self._folder), "<work>"))[:2000]
         return AttemptFailed(
             code=code, message=text, permanent=permanent, log_tail=self._lines.tail()
         )
 
     def _report(self, outcome: FinishRequest) -> str:
         record = None
-        if not isinstance(outcome, AttemptReleased):
+        if not isinstance(outcome, AttemptReleased) or self._control.reason is StopReason.STOPPED:
             record = self._upload_log()
         if isinstance(outcome, AttemptSucceeded) and record is not None:
             ids = [*outcome.artifact_ids, record.artifact_id]
@@ -376,7 +380,7 @@ class AttemptRun:
 def _finite(metrics: Mapping[str, float] | None) -> dict[str, float]:
     """Metrics that JSON can carry, at most as many as a report may hold."""
     numbers = {
-        str(name): float(value)
+        storable(str(name)): float(value)
         for name, value in (metrics or {}).items()
         if isinstance(value, int | float) and math.isfinite(value)
     }

@@ -25,7 +25,7 @@ class Signal(Enum):
     """What other threads, and signal handlers, put into a supervisor's mailbox."""
 
     WAKE = auto()
-    CANCEL = auto()
+    STOP = auto()
     CLOSE = auto()
 
 
@@ -135,9 +135,12 @@ class Supervisor:
             return
         if signal is Signal.CLOSE:
             self._closed = True
-        elif signal is Signal.CANCEL:
-            log.info("run.cancel_requested", by="stop command")
-            self._control.stop(StopReason.CANCELLED)
+        elif signal is Signal.STOP:
+            log.info("run.stop_commanded")
+            # The answer says whether the job was cancelled or only this run is unwanted.
+            self._beat(time.monotonic())
+            if not self._control.stopped.is_set():
+                self._control.stop(StopReason.STOPPED)
 
     def _next_event(self) -> float:
         moments = [self._beat_at(), time.monotonic() + 3600]
@@ -200,7 +203,7 @@ class Supervisor:
             self._lease_until = now + self._spec.lease_seconds
             self._next_beat = now + self._spec.heartbeat_seconds
             if reply.cancel_requested and not self._control.stopped.is_set():
-                log.info("run.cancel_requested", by="heartbeat")
+                log.info("run.cancel_requested")
                 self._control.stop(StopReason.CANCELLED)
 
     def _note_failure(self, error: ApiError) -> None:

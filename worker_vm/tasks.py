@@ -28,7 +28,7 @@ def run_attempt(attempt_id: str) -> str:
     return runner.run_attempt(host, UUID(attempt_id))
 
 
-def cancel_current() -> None:
+def stop_current() -> None:
     """Ask the running attempt to stop. Safe in a signal handler."""
     if _Process.host is not None:
-        _Process.host.cancel_current()
+        _Process.host.stop_current()

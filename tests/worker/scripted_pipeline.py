@@ -7,10 +7,14 @@ import time
 from pathlib import Path
 from typing import Any, ClassVar
 
+from rq.timeouts import JobTimeoutException
+
 from contract.artifacts import ArtifactKind
 from worker_vm.pipelines.base import Pipeline, PipelineError, Reporter, RunInput
 
 setups: list[int] = []
+ODD = "\x00\udc80"
+"""Characters that a database, or JSON itself, refuses; `$ODD` in parameters."""
 
 
 class Scripted(Pipeline):
@@ -50,13 +54,23 @@ class Scripted(Pipeline):
         report.artifact(ArtifactKind.MODEL_3D, path, "model/gltf-binary")
 
     def _metric(self, pair: list[Any], _: Any, __: Any, metrics: dict[str, Any]) -> None:
-        metrics[pair[0]] = float(pair[1])
+        metrics[pair[0].replace("$ODD", ODD)] = float(pair[1])
 
     def _log(self, text: str, *_: Any) -> None:
         logging.getLogger("pipeline").info("%s", text)
 
     def _fail(self, arguments: list[Any], *_: Any) -> None:
-        raise PipelineError(arguments[0], arguments[1], permanent=arguments[2])
+        raise PipelineError(arguments[0], arguments[1].replace("$ODD", ODD), permanent=arguments[2])
+
+    def _log_and_crash(self, text: str, *_: Any) -> None:
+        logging.getLogger("pipeline").warning("%s", text.replace("$ODD", ODD))
+        raise ValueError(text.replace("$ODD", ODD))
+
+    def _time_out(self, *_: Any) -> None:
+        raise JobTimeoutException
+
+    def _progress_text(self, text: str, _: Any, report: Reporter, __: Any) -> None:
+        report.progress(1, text.replace("$ODD", ODD), text.replace("$ODD", ODD))
 
     def _crash(self, text: str, job: RunInput, *_: Any) -> None:
         raise ZeroDivisionError(text.replace("$WORK", str(job.work_dir)))

@@ -409,6 +409,7 @@ def test_a_stop_command_cancels_the_run(
     worker = start()
     platform.wait_for(lambda: platform.requests("heartbeat"))
     connection.publish(f"rq:pubsub:{worker_names(connection)[0]}", b"not json")
+    platform.cancel_requested = True
     send_stop_job_command(connection, job.id, serializer=JSONSerializer)
     platform.wait_for(lambda: platform.finished)
     assert platform.outcome.outcome == "cancelled"

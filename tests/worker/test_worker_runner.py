@@ -128,7 +128,7 @@ def test_an_unknown_attempt_is_refused(host: RunHost) -> None:
 @pytest.mark.parametrize(
     ("pipeline", "reason"),
     [
-        ("nowhere", "no pipeline nowhere"),
+        ("nowhere", "knows no pipeline 'nowhere'"),
         ("unavailable", "There is no GPU. Weights are missing."),
         ("broken", "cannot be imported: ModuleNotFoundError"),
     ],
@@ -154,6 +154,8 @@ def test_what_cannot_run_here_is_released(
         (["hand_over", "none.png"], "INVALID_OUTPUT", False, "does not exist"),
         (["hand_over", "run.log"], "INVALID_OUTPUT", False, "handed over twice"),
         (["hand_over", "ä b.png"], "INVALID_OUTPUT", False, "not allowed"),
+        (["fail", ["ODD", "a$ODDb", False]], "ODD", False, "a\ufffd?b"),
+        (["log_and_crash", "$ODD"], "PIPELINE_ERROR", False, "unexpected"),
         (["nonsense", 0], "PIPELINE_ERROR", False, "unexpected AttributeError"),
     ],
 )
@@ -173,6 +175,24 @@ def test_failures_have_a_code(
     assert sentence in outcome.message
     assert "/home/x" not in outcome.message
     assert names(platform) == ["run.log"]
+
+
+def test_rqs_own_limit_is_not_the_models(platform: Platform, host: RunHost) -> None:
+    """When RQ's time is over first, the claim had waited long: the attempt is handed back."""
+    do(platform, ["time_out", 0])
+    assert run_attempt(host, platform.attempt_id) == "released"
+
+
+def test_odd_text_and_numbers_are_reported(platform: Platform, host: RunHost) -> None:
+    """What JSON or a database refuses is replaced, not a reason to lose a result."""
+    do(
+        platform,
+        ["progress_text", "a$ODD"],
+        ["metric", ["a$ODD", 1]],
+        ["metric", ["endless", "inf"]],
+    )
+    assert run_attempt(host, platform.attempt_id) == "succeeded"
+    assert platform.outcome.metrics == {"a\N{REPLACEMENT CHARACTER}?": 1.0}
 
 
 def test_an_empty_result_is_refused(platform: Platform, host: RunHost) -> None:
@@ -363,23 +383,36 @@ def test_a_cancelled_run_keeps_its_previews(platform: Platform, host: RunHost) -
     assert platform.outcome.outcome == "cancelled"
 
 
-def test_a_stop_command_cancels(platform: Platform, host: RunHost) -> None:
-    """Cancel, learned from a signal, ends the run too."""
+@pytest.mark.parametrize(("asked", "outcome"), [(True, "cancelled"), (False, "released")])
+def test_a_stop_command_ends_the_run(
+    platform: Platform,
+    host: RunHost,
+    asked: bool,  # noqa: FBT001
+    outcome: str,
+) -> None:
+    """A stop cancels if the job was cancelled; else the attempt is handed back."""
 
     def cancel() -> None:
         platform.wait_for(lambda: platform.requests("heartbeat"))
-        host.cancel_current()
+        platform.cancel_requested = asked
+        host.stop_current()
 
     do(platform, ["progress", 1], ["work", 60])
     thread = threading.Thread(target=cancel)
     thread.start()
-    assert run_attempt(host, platform.attempt_id) == "cancelled"
+    assert run_attempt(host, platform.attempt_id) == outcome
     thread.join()
+    assert names(platform) == ["run.log"]
 
 
-@pytest.mark.parametrize("status", [409, 410])
-def test_a_lost_attempt_is_left_alone(platform: Platform, host: RunHost, status: int) -> None:
-    """After a 409 or 410 in a heartbeat the run stops and reports nothing."""
+REFUSED_TOKEN = Reply(403, b'{"code": "ATTEMPT_TOKEN_INVALID"}')
+
+
+@pytest.mark.parametrize("status", [409, 410, REFUSED_TOKEN])
+def test_a_lost_attempt_is_left_alone(
+    platform: Platform, host: RunHost, status: int | Reply
+) -> None:
+    """After a 409, a 410 or a refused token in a heartbeat the run stops and reports nothing."""
     platform.faults["heartbeat"] = [status]
     do(platform, ["progress", 1], ["work", 60])
     assert run_attempt(host, platform.attempt_id) == "lost"
