@@ -42,6 +42,14 @@ Generative 3D and video models as jobs, on your own GPU machines.
 Send your key as `x-api-key`. Errors are `application/problem+json` (RFC 9457).
 """
 
+_TAGS = [
+    {"name": "files", "description": "Upload tickets, artifacts and downloads"},
+    {"name": "jobs", "description": "Submit, follow, cancel and retry"},
+    {"name": "catalog", "description": "The models that can be asked for"},
+    {"name": "worker", "description": "For GPU machines, with a worker key (docs/contract.md)"},
+    {"name": "health", "description": "Liveness and readiness"},
+]
+
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -75,6 +83,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=__version__,
         description=_DESCRIPTION,
         lifespan=_lifespan,
+        openapi_tags=_TAGS,
         redirect_slashes=False,
         license_info={"name": "MIT", "identifier": "MIT"},
     )
