@@ -7,6 +7,7 @@ from pathlib import Path
 
 import redis
 
+from devstack import spawn
 from devstack.ports import HOST
 from devstack.processes import Service
 from devstack.settings import ROOT, app_environment, worker_environment
@@ -45,7 +46,9 @@ def api(settings: Mapping[str, str], port: int, logs: Path) -> Service:
         env=app_environment(settings),
         cwd=ROOT,
         log_path=logs / "api.log",
-        ready=lambda _pid: http_status(port, "/readyz") == http.HTTPStatus.OK,
+        ready=lambda pid: (
+            spawn.listens(pid, port) and http_status(port, "/readyz") == http.HTTPStatus.OK
+        ),
     )
 
 
@@ -83,5 +86,7 @@ def dashboard(settings: Mapping[str, str], port: int, logs: Path) -> Service:
         env=app_environment(settings) | {"RQ_DASHBOARD_PORT": str(port)},
         cwd=ROOT,
         log_path=logs / "dashboard.log",
-        ready=lambda _pid: http_status(port, "/") == http.HTTPStatus.UNAUTHORIZED,
+        ready=lambda pid: (
+            spawn.listens(pid, port) and http_status(port, "/") == http.HTTPStatus.UNAUTHORIZED
+        ),
     )

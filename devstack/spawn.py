@@ -111,6 +111,17 @@ def started_at(pid: int) -> float | None:
         return None
 
 
+def listens(pid: int, port: int) -> bool:
+    """Whether it is process `pid` that listens on `port`, and not somebody else."""
+    try:
+        connections = psutil.Process(pid).net_connections(kind="tcp")
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True  # another account's process, in a container that hides it; nobody can tell
+    return any(c.status == psutil.CONN_LISTEN and c.laddr.port == port for c in connections)
+
+
 def _lives(process: psutil.Process) -> bool:
     """Whether it runs. Where process 1 does not collect orphans, dead ones stay as zombies."""
     try:

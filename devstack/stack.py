@@ -14,12 +14,13 @@ from devstack.servers import EmbeddedServer, PostgresServer, RedisServer, S3Serv
 from devstack.settings import ROOT, app_environment, fresh_settings
 
 Server = TypeVar("Server", bound=EmbeddedServer)
+PORT_TRIES = 5
 STOP_ORDER = ("dispatcher", "worker", "dashboard", "api")
 
 
 @dataclass(frozen=True)
 class Ports:
-    """Where things listen on 127.0.0.1; None is any free port."""
+    """Where things should listen on 127.0.0.1; what is taken, or None, becomes any free port."""
 
     api: int | None = None
     dashboard: int | None = None
@@ -52,25 +53,30 @@ class Stack:
         self.services: dict[str, Service] = {}
         self._given = dict(fresh_settings() if settings is None else settings)
         self._listen = listen or Ports()
-        self._api_port = self._listen.api or ports.free_port()
-        self._dashboard_port = self._listen.dashboard or ports.free_port()
+        self._api_port = self._listen.api
+        self._dashboard_port = self._listen.dashboard
 
         def unless_external(setting: str, make: Callable[[], Server]) -> Server | None:
             return None if external and self._given.get(setting) else make()
 
         self.postgres = unless_external(
             "DATABASE_URL",
-            lambda: PostgresServer(self.folder / "postgres", port=self._listen.postgres, fast=fast),
+            lambda: PostgresServer(
+                self.folder / "postgres", port=self._listen.postgres, may_move=True, fast=fast
+            ),
         )
         self.redis = unless_external(
             "REDIS_URL",
-            lambda: RedisServer(self.folder / "redis", port=self._listen.redis, password=True),
+            lambda: RedisServer(
+                self.folder / "redis", port=self._listen.redis, may_move=True, password=True
+            ),
         )
         self.s3 = unless_external(
             "MINIO_ENDPOINT",
             lambda: S3Server(
                 self.folder / "s3",
                 port=self._listen.s3,
+                may_move=True,
                 access_key=self._given["MINIO_ACCESS_KEY"],
                 secret_key=self._given["MINIO_SECRET_KEY"],
                 bucket=self._given["MINIO_BUCKET"],
@@ -86,13 +92,14 @@ class Stack:
     def settings(self) -> dict[str, str]:
         """What the processes are told; complete once the servers run."""
         storage = {} if self.s3 is None else {"MINIO_PUBLIC_ENDPOINT": "", "MINIO_SECURE": ""}
+        api = {} if self._api_port is None else {"API_URL": self.api_url}
         return {
             **self._given,
             **storage,
+            **api,
             "DATABASE_URL": self.database_url,
             "REDIS_URL": self.redis_url,
             "MINIO_ENDPOINT": self.storage_url,
-            "API_URL": self.api_url,
         }
 
     @property
@@ -112,12 +119,12 @@ class Stack:
 
     @property
     def api_url(self) -> str:
-        """The address of the API, without a path."""
+        """The address of the API, without a path; known once it runs."""
         return f"http://{HOST}:{self._api_port}"
 
     @property
     def dashboard_url(self) -> str:
-        """The address of rq-dashboard."""
+        """The address of the dashboard; known once it runs."""
         return f"http://{HOST}:{self._dashboard_port}"
 
     @property
@@ -129,6 +136,17 @@ class Stack:
     def worker_api_key(self) -> str:
         """What workers present to the API."""
         return self._given["WORKER_API_KEY"]
+
+    @property
+    def ports(self) -> Ports:
+        """Where things really listen; complete once all run."""
+        return Ports(
+            api=self._api_port,
+            dashboard=self._dashboard_port,
+            s3=self.s3.port if self.s3 else None,
+            postgres=self.postgres.port if self.postgres else None,
+            redis=self.redis.port if self.redis else None,
+        )
 
     def start(self) -> Self:
         """Start all of it; when this fails, nothing of it is left running.
@@ -177,18 +195,37 @@ class Stack:
 
     def start_services(self) -> None:
         """Start api, dispatcher, worker and dashboard, and wait until each is ready."""
-        settings = self.settings
-        started = [
-            services.api(settings, self._api_port, self.logs),
-            services.dispatcher(settings, self.logs),
-            services.dashboard(settings, self._dashboard_port, self.logs),
-            services.worker(settings, self.folder / "worker", self.logs),
+        # First, since the others are told its address.
+        self._api_port = self._start_on_a_port(
+            lambda port: services.api(self.settings, port, self.logs), self._listen.api
+        )
+        rest = [
+            services.dispatcher(self.settings, self.logs),
+            services.worker(self.settings, self.folder / "worker", self.logs),
         ]
-        for service in started:
-            self.services[service.name] = service
-            service.start(wait=False)
-        for service in started:
+        for service in rest:
+            self.services[service.name] = service.start(wait=False)
+        self._dashboard_port = self._start_on_a_port(
+            lambda port: services.dashboard(self.settings, port, self.logs), self._listen.dashboard
+        )
+        for service in rest:
             service.wait_until_ready()
+
+    def _start_on_a_port(self, make: Callable[[int], Service], wanted: int | None) -> int:
+        """Start a service on `wanted` or a free port, again if somebody takes that first."""
+        for attempt in range(1, PORT_TRIES + 1):
+            port = ports.free_port() if wanted is None else ports.prefer(wanted)
+            service = make(port)
+            self.services[service.name] = service
+            try:
+                service.start()
+            except DevstackError:
+                service.stop()
+                if ports.is_free(port) or attempt == PORT_TRIES:
+                    raise
+            else:
+                return port
+        raise AssertionError
 
     def add_worker(self, name: str) -> Service:
         """One more worker, started and ready; it stops with the rest."""

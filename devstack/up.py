@@ -7,11 +7,12 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit, urlunsplit
 
-from devstack import ports, signals
+from devstack import signals
 from devstack.console import LogPrinter
 from devstack.errors import DevstackError
 from devstack.processes import LogFollower
@@ -19,7 +20,7 @@ from devstack.settings import ROOT, user_settings
 from devstack.stack import Ports, Stack
 
 DATA = ROOT / ".devstack"
-DEFAULT_PORTS = {"api": 8000, "s3": 9000, "dashboard": 9181, "postgres": 5432, "redis": 6379}
+USUAL_PORTS = Ports(api=8000, s3=9000, dashboard=9181, postgres=5432, redis=6379)
 POLL_SECONDS = 0.2
 PUBLISHED = ("DATABASE_URL", "REDIS_URL", "MINIO_ENDPOINT", "API_URL")
 
@@ -70,15 +71,15 @@ def running_addresses(data: Path = DATA) -> dict[str, str]:
     return {}
 
 
-def choose_ports() -> Ports:
-    """The usual ports, or free ones for those that something else has; says which moved."""
-    chosen: dict[str, int] = {}
-    for name, usual in DEFAULT_PORTS.items():
-        chosen[name] = ports.prefer(usual)
-        if chosen[name] != usual:
-            label = "storage" if name == "s3" else name
-            print(f"Port {usual} is taken by something else: {label} moves to {chosen[name]}.")
-    return Ports(**chosen)
+def describe_moves(wanted: Ports, actual: Ports) -> list[str]:
+    """A sentence for each port that something else had."""
+    before, after = asdict(wanted), asdict(actual)
+    return [
+        f"Port {before[name]} is taken by something else: "
+        f"{'storage' if name == 's3' else name} moved to {port}."
+        for name, port in after.items()
+        if port is not None and port != before[name]
+    ]
 
 
 def without_password(url: str) -> str:
@@ -141,7 +142,7 @@ def up(data: Path = DATA) -> int:
             settings = user_settings()
             if settings.get("LOG_FORMAT", "auto") == "auto":
                 settings["LOG_FORMAT"] = "pretty"
-            stack = Stack(data, settings=settings, listen=choose_ports(), external=True)
+            stack = Stack(data, settings=settings, listen=USUAL_PORTS, external=True)
             return _run(stack, settings, lock)
     except DevstackError as error:
         print(error, file=sys.stderr)
@@ -159,6 +160,8 @@ def _run(stack: Stack, settings: dict[str, str], lock: IO[str]) -> int:
         published = {name: stack.settings[name] for name in PUBLISHED}
         json.dump({"pid": os.getpid(), **published}, lock)
         lock.flush()
+        for sentence in describe_moves(USUAL_PORTS, stack.ports):
+            print(sentence)
         print(f"Pipeline 3D runs.\n\n{describe(stack, settings)}\n\nCtrl-C stops it.\n", flush=True)
         follow(stack)
     except KeyboardInterrupt:

@@ -18,8 +18,9 @@ PORT_TRIES = 5
 class EmbeddedServer(ABC):
     """A server process whose data lives in `folder`.
 
-    It listens on 127.0.0.1 at `port`; without one, a free port is found at the first start and
-    kept, so that clients find it again after a restart. It stops when the thread that started it
+    It listens on 127.0.0.1 at `port`, or with `may_move` at any free one if that is taken; without
+    `port`, a free one is found. What was found at the first start is kept, so that clients find the
+    server again after a restart. It stops when the thread that started it
     ends, whatever ends it. Usable as a context manager.
     """
 
@@ -27,11 +28,11 @@ class EmbeddedServer(ABC):
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
     stop_seconds: ClassVar[float] = 20
 
-    def __init__(self, folder: Path, *, port: int | None = None) -> None:
+    def __init__(self, folder: Path, *, port: int | None = None, may_move: bool = False) -> None:
         self.folder = folder.resolve()
         self.log_path = self.folder / f"{self.name}.log"
         self._port = port
-        self._port_is_ours = port is None
+        self._may_move = may_move or port is None
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -89,21 +90,22 @@ class EmbeddedServer(ABC):
         self._wait_for_predecessor()
         self.prepare()
         for attempt in range(1, PORT_TRIES + 1):
+            if self._may_move and self._port is not None:
+                self._port = ports.prefer(self._port)
             self._launch()
             try:
                 self._wait_until_it_answers()
             except DevstackError:
                 self.kill()
-                # Somebody took our free port before the server did: find another.
-                lost_race = self._port_is_ours and not ports.is_free(self.port)
+                # Somebody may have taken the free port before the server did: find another.
+                lost_race = self._may_move and not ports.is_free(self.port)
                 if not lost_race or attempt == PORT_TRIES:
                     raise
-                self._port = None
             except BaseException:
                 self.kill()
                 raise
             else:
-                self._port_is_ours = False
+                self._may_move = False
                 return self
         raise AssertionError
 
@@ -151,7 +153,8 @@ class EmbeddedServer(ABC):
         process = self._process
         assert process is not None
         deadline = time.monotonic() + START_SECONDS
-        while not self.answers():
+        # Another program on the port may answer for one that could not listen.
+        while not (spawn.listens(process.pid, self.port) and self.answers()):
             if process.poll() is not None:
                 raise DevstackError(
                     f"{self.name} ended with status {process.returncode} while starting. "
@@ -163,12 +166,6 @@ class EmbeddedServer(ABC):
                     f"Its log ({self.log_path}) ends with:\n{self.log_tail()}"
                 )
             time.sleep(0.05)
-        # Another program on the port may have answered for one that could not listen.
-        if process.poll() is not None:
-            raise DevstackError(
-                f"{self.name} ended while starting; port {self.port} belongs to something else. "
-                f"Its log ({self.log_path}) ends with:\n{self.log_tail()}"
-            )
 
     def _wait_for_predecessor(self) -> None:
         """Two servers on one folder would destroy its data; a dying one gets time to finish."""

@@ -51,11 +51,12 @@ class PostgresServer(EmbeddedServer):
         folder: Path,
         *,
         port: int | None = None,
+        may_move: bool = False,
         database: str = "pipeline3d",
         max_connections: int = 200,
         fast: bool = False,
     ) -> None:
-        super().__init__(folder, port=port)
+        super().__init__(folder, port=port, may_move=may_move)
         self.database = database
         self.data = self.folder / "data"
         self._max_connections = max_connections

@@ -43,8 +43,15 @@ class RedisServer(EmbeddedServer):
 
     name: ClassVar[str] = "redis"
 
-    def __init__(self, folder: Path, *, port: int | None = None, password: bool = False) -> None:
-        super().__init__(folder, port=port)
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        port: int | None = None,
+        may_move: bool = False,
+        password: bool = False,
+    ) -> None:
+        super().__init__(folder, port=port, may_move=may_move)
         self._with_password = password
         self._executable = redis_executable()
 

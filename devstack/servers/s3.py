@@ -40,12 +40,13 @@ class S3Server(EmbeddedServer):
         folder: Path,
         *,
         port: int | None = None,
+        may_move: bool = False,
         access_key: str = "pipeline3d",
         secret_key: str = "pipeline3d-secret",  # noqa: S107  (a test server's)
         bucket: str | None = None,
         allow_origin: str = "*",
     ) -> None:
-        super().__init__(folder, port=port)
+        super().__init__(folder, port=port, may_move=may_move)
         self.access_key = access_key
         self.secret_key = secret_key
         self.objects = self.folder / "objects"

@@ -1,7 +1,6 @@
 """What `make up` and `make demo` do around the stack."""
 
 import json
-import socket
 from pathlib import Path
 
 import pytest
@@ -9,9 +8,8 @@ import pytest
 from devstack import up
 from devstack.demo import DemoError, checked_image, raise_unless_succeeded
 from devstack.errors import DevstackError
-from devstack.ports import HOST
 from devstack.settings import app_environment, fresh_settings, worker_environment
-from devstack.stack import Stack
+from devstack.stack import Ports, Stack
 from tests.support.gltf_validator import gltf_errors, validate_gltf
 
 
@@ -28,20 +26,12 @@ def test_only_one_up_in_a_folder(tmp_path: Path) -> None:
         pass
 
 
-def test_busy_port_is_moved_and_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """What cannot have its usual port says so, with both ports."""
-    with socket.socket() as other:
-        other.bind((HOST, 0))
-        other.listen()
-        taken = other.getsockname()[1]
-        monkeypatch.setattr(up, "DEFAULT_PORTS", {"api": taken})
-        chosen = up.choose_ports()
-    assert chosen.api not in {taken, None}
-    assert capsys.readouterr().out == (
-        f"Port {taken} is taken by something else: api moves to {chosen.api}.\n"
-    )
+def test_moved_ports_are_named() -> None:
+    """What could not have its usual port says so, with both ports; external servers have none."""
+    wanted = Ports(api=8000, s3=9000, postgres=5432)
+    assert up.describe_moves(wanted, Ports(api=8000, s3=9001, postgres=None)) == [
+        "Port 9000 is taken by something else: storage moved to 9001."
+    ]
 
 
 def test_passwords_of_the_users_servers_are_not_shown() -> None:

@@ -1,6 +1,9 @@
 """The whole stack, as `make up` and the end-to-end tests run it."""
 
+import contextlib
 import os
+import socket
+from dataclasses import asdict
 from pathlib import Path
 
 import httpx
@@ -10,8 +13,9 @@ import pytest
 from devstack import spawn
 from devstack.client import ApiError, Client
 from devstack.errors import DevstackError
+from devstack.ports import HOST
 from devstack.processes import Service
-from devstack.stack import Stack
+from devstack.stack import Ports, Stack
 
 
 def test_stack_starts_and_leaves_nothing(tmp_path: Path) -> None:
@@ -37,6 +41,20 @@ def test_stack_starts_and_leaves_nothing(tmp_path: Path) -> None:
             stack.check()
         assert stack.add_worker("second").running
     assert [pid for pid in pids if spawn.started_at(pid) is not None] == []
+
+
+def test_stack_moves_from_busy_ports(tmp_path: Path) -> None:
+    """Beside a program on every usual port, each part finds another and answers there."""
+    with contextlib.ExitStack() as others:
+        wanted = {}
+        for name in ("api", "dashboard", "s3", "postgres", "redis"):
+            other = others.enter_context(socket.socket())
+            other.bind((HOST, 0))
+            other.listen()
+            wanted[name] = other.getsockname()[1]
+        with Stack(tmp_path, listen=Ports(**wanted), fast=True) as stack:
+            assert set(asdict(stack.ports).values()).isdisjoint(wanted.values())
+            assert httpx.get(f"{stack.api_url}/readyz").json()["status"] == "ok"
 
 
 def test_failed_start_stops_what_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
