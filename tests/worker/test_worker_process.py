@@ -294,6 +294,24 @@ def test_a_busy_worker_drains(
     assert queue.intermediate_queue.get_job_ids() == []
 
 
+def test_a_second_sigterm_ends_the_run(
+    platform: Platform, queue: Queue, start: Start, tmp_path: Path
+) -> None:
+    """Who asks twice, a second apart, doesn't want to wait: the run is killed, nothing is left."""
+    do(platform, ["progress", 1], ["work", 120])
+    push(queue, platform.attempt_id)
+    worker = start()
+    platform.wait_for(lambda: platform.requests("heartbeat"))
+    horse = horse_of(worker)
+    worker.popen.send_signal(signal.SIGTERM)
+    until(lambda: "warm shut down requested" in worker.log())
+    time.sleep(1.1)
+    assert worker.stop() == 0
+    until(lambda: not Path(f"/proc/{horse}").exists(), "end of the horse")
+    assert platform.finished is None
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
 def test_redis_may_restart(
     platform: Platform,
     queue: Queue,
