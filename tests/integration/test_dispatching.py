@@ -77,6 +77,42 @@ async def test_second_dispatcher_does_not_wait(
         assert await admit_jobs(other, settings) == []
 
 
+async def test_capacity_is_shared_by_dispatchers(
+    people: People, worker: FakeWorker, database: Database, settings: Settings
+) -> None:
+    """What one dispatcher admits counts for the next one, even before it is committed."""
+    ada, bob = await people.make(), await people.make()
+    await many_jobs(ada, 2)
+    await many_workers(worker, 1)
+
+    async with database.transaction() as one:
+        assert len(await admit_jobs(one, settings)) == 2
+        await many_jobs(bob, 1)
+        async with database.transaction() as other:
+            assert await admit_jobs(other, settings) == []
+    async with database.transaction() as other:
+        assert await admit_jobs(other, settings) == []
+
+
+async def test_whoever_waited_longest_is_next(
+    people: People, worker: FakeWorker, database: Database, dispatcher: Dispatcher
+) -> None:
+    """With room for few, turns go round: who was served last comes last."""
+    noisy, second, third = [await people.make() for _ in range(3)]
+    loud = await many_jobs(noisy, 3)
+    (soft,), (late,) = await many_jobs(second, 1), await many_jobs(third, 1)
+    await many_workers(worker, 1)
+
+    await dispatcher.run_once()
+    assert await dispatched_order(database) == [loud[0], soft]
+    for job_id in (loud[0], soft):
+        spec = await worker.start(await current_attempt_id(database, job_id))
+        await worker.fail(spec, permanent=True)
+    await dispatcher.run_once()
+
+    assert (await dispatched_order(database))[2:] == [late, loud[1]]
+
+
 async def test_a_users_own_limit_wins(
     people: People, worker: FakeWorker, database: Database, dispatcher: Dispatcher
 ) -> None:
