@@ -86,7 +86,7 @@ WITH admitted AS (
     SELECT attempt_id, id, model_id, queue, failures + 1, 'DISPATCHED', time_limit FROM updated
 )
 INSERT INTO job_events (job_id, attempt_id, type)
-SELECT id, attempt_id, 'job.dispatched' FROM updated
+SELECT id, attempt_id, 'job.dispatched' FROM updated ORDER BY attempt_id
 """)
 
 _SERVED = text("""

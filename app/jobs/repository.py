@@ -281,13 +281,15 @@ async def find_events(
     job_id: UUID,
     *,
     after: int = 0,
-    type_prefix: str | None = None,
+    type_pattern: str | None = None,
     limit: int,
 ) -> list[JobEvent]:
-    """Events of a job in order, after a known one."""
+    """Events of a job in order, after a known one; of one type, or of all that begin like `zone.*`."""
     conditions = [JobEvent.job_id == job_id, JobEvent.id > after]
-    if type_prefix is not None:
-        conditions.append(JobEvent.type.startswith(type_prefix, autoescape=True))
+    if type_pattern is not None and type_pattern.endswith("*"):
+        conditions.append(JobEvent.type.startswith(type_pattern[:-1], autoescape=True))
+    elif type_pattern is not None:
+        conditions.append(JobEvent.type == type_pattern)
     return list(
         (
             await session.execute(

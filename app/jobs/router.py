@@ -303,12 +303,11 @@ async def job_events(  # noqa: PLR0917
 ) -> Response:
     """The job's events in order; as a stream they are replayed after `Last-Event-ID` and go on."""
     after = int(last_event_id) if last_event_id else after
-    prefix = event_type.removesuffix("*") if event_type else None
     async with database.transaction() as session:
         await service.get_job(session, principal, job_id)
         if "text/event-stream" not in request.headers.get("accept", ""):
             events = await find_events(
-                session, job_id, after=after, type_prefix=prefix, limit=limit
+                session, job_id, after=after, type_pattern=event_type, limit=limit
             )
             listing = EventList(items=[EventOut.of(event) for event in events])
             return Response(listing.model_dump_json(), media_type="application/json")
@@ -317,7 +316,7 @@ async def job_events(  # noqa: PLR0917
             database,
             job_id,
             after=after,
-            type_prefix=prefix,
+            type_pattern=event_type,
             stopping=request.app.state.stopping,
         ),
         media_type="text/event-stream",

@@ -50,7 +50,7 @@ async def stream_events(
     job_id: UUID,
     *,
     after: int,
-    type_prefix: str | None,
+    type_pattern: str | None,
     stopping: asyncio.Event,
 ) -> AsyncIterator[str]:
     """A job's events as server-sent events, from the table first and then as they happen.
@@ -63,7 +63,7 @@ async def stream_events(
         database: where to look.
         job_id: the job.
         after: the id of the last event that the client has (`Last-Event-ID`).
-        type_prefix: only events whose type starts with this.
+        type_pattern: only events of this type, or whose type begins like this, as in `zone.*`.
         stopping: ends the stream.
     """
     yield "retry: 2000\n\n"
@@ -76,7 +76,7 @@ async def stream_events(
                 # The job first: events that come after this look belong to the next one.
                 job = await find_job(session, job_id)
                 events = await find_events(
-                    session, job_id, after=after, type_prefix=type_prefix, limit=_PAGE
+                    session, job_id, after=after, type_pattern=type_pattern, limit=_PAGE
                 )
             for event in events:
                 after = event.id
@@ -95,7 +95,7 @@ async def stream_events(
                     "message": job.message,
                 }
             )
-            if progress != last_progress and type_prefix is None:
+            if progress != last_progress and type_pattern is None:
                 last_progress = progress
                 yield f"event: job.progress\ndata: {progress}\n\n"
                 quiet_since = time.monotonic()
