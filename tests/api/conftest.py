@@ -1,14 +1,18 @@
 """Fixtures of the tests of the HTTP API."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
+import httpx
 import pytest
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
 
 from app.accounts import passwords
+from app.config import Settings
 from app.db.session import Database
+from app.initial_data import seed
 from app.queueing.dispatcher import Dispatcher
+from tests.conftest import ADMIN_KEY
 from tests.support.runs import Stage
 from tests.support.worker import FakeWorker
 
@@ -26,3 +30,23 @@ def _cheap_passwords() -> Iterator[None]:
 def stage(worker: FakeWorker, dispatcher: Dispatcher, database: Database) -> Stage:
     """What it takes to run jobs."""
     return Stage(worker, dispatcher, database)
+
+
+@pytest.fixture(scope="session")
+async def _admin(api_url: str) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(
+        base_url=api_url, headers={"x-api-key": ADMIN_KEY}, trust_env=False, timeout=30
+    ) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+async def _seeded(raw_database: Database, settings: Settings) -> None:
+    async with raw_database.transaction() as session:
+        await seed(session, settings)
+
+
+@pytest.fixture
+def admin(_admin: httpx.AsyncClient, _seeded: None) -> httpx.AsyncClient:
+    """The first admin's client, for requests that write nothing: tables are as others left them."""
+    return _admin
