@@ -284,7 +284,7 @@ async def find_events(
     type_pattern: str | None = None,
     limit: int,
 ) -> list[JobEvent]:
-    """Events of a job in order, after a known one; of one type, or of all that begin like `zone.*`."""
+    """Events of a job in order, after a known one; of one type or, with a star, its beginning."""
     conditions = [JobEvent.job_id == job_id, JobEvent.id > after]
     if type_pattern is not None and type_pattern.endswith("*"):
         conditions.append(JobEvent.type.startswith(type_pattern[:-1], autoescape=True))
