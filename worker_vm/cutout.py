@@ -85,8 +85,9 @@ def _from_alpha(rgba: Bytes, box: Box | None, max_side: int) -> Subject:
     alpha = rgba[..., 3]
     if box is not None:
         alpha = np.where(_box_mask(alpha.shape, box), alpha, 0).astype(np.uint8)
-    mask = _clean(alpha >= _HALF)
-    share = _check(mask)
+    raw = alpha >= _HALF
+    mask = _clean(raw)
+    share = _check(mask, raw=raw)
     rows, cols = _crop_about(mask, _MARGIN)
     soft = _keep(alpha[rows, cols].astype(np.float32) / 255.0, mask[rows, cols])
     rgb = _resized(np.ascontiguousarray(rgba[rows, cols, :3]), max_side)
@@ -248,7 +249,7 @@ def _clean(mask: Bools) -> Bools:
     return np.asarray(kept | small[labels])
 
 
-def _check(mask: Bools, raw: Bools | None = None) -> float:
+def _check(mask: Bools, *, raw: Bools) -> float:
     """Return the subject's share of the picture, or refuse the cut-out."""
     share = float(mask.mean())
     if share < _EMPTY_SHARE:
@@ -263,8 +264,7 @@ def _check(mask: Bools, raw: Bools | None = None) -> float:
             "TOUCHES_BORDER",
             f"What looks like the subject runs into the picture's border on most sides; {_HINT}",
         )
-    if raw is not None:
-        _check_pieces(raw)
+    _check_pieces(raw)
     return share
 
 

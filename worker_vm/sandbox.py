@@ -107,12 +107,13 @@ def confine(limits: Limits) -> None:
     mapped = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * _PAGE_BYTES
     used = resource.getrusage(resource.RUSAGE_SELF)
     cpu = int(used.ru_utime + used.ru_stime) + 1 + limits.cpu_seconds
-    for kind, value in (
-        (resource.RLIMIT_AS, mapped + limits.memory_bytes),
-        (resource.RLIMIT_CPU, cpu),
-        (resource.RLIMIT_FSIZE, limits.output_bytes),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NPROC, 0),
-        (resource.RLIMIT_NOFILE, 0),
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it and would tell less
+    for kind, soft, hard in (
+        (resource.RLIMIT_AS, mapped + limits.memory_bytes, mapped + limits.memory_bytes),
+        (resource.RLIMIT_CPU, cpu, cpu + 1),  # SIGXCPU first, which names the reason
+        (resource.RLIMIT_FSIZE, limits.output_bytes, limits.output_bytes),
+        (resource.RLIMIT_CORE, 0, 0),
+        (resource.RLIMIT_NPROC, 0, 0),
+        (resource.RLIMIT_NOFILE, 0, 0),
     ):
-        resource.setrlimit(kind, (value, value))
+        resource.setrlimit(kind, (soft, hard))

@@ -166,7 +166,7 @@ def draw(size: int = SIZE) -> Image.Image:
             colour[hit] = _shade(p[hit])
         rows.append(colour.reshape(len(band), fine, 3))
     linear = np.concatenate(rows).reshape(size, 2, size, 2, 3).mean(axis=(1, 3))
-    grain = np.random.default_rng(1).normal(0.0, 0.3, (size, size, 1))  # against banding
+    grain = np.random.default_rng(1).normal(0.0, 0.16, (size, size, 1))  # against banding
     pixels = np.clip(linear, 0.0, 1.0) ** (1 / 2.2) * 255.0 + grain
     return Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))
 

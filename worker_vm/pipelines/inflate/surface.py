@@ -27,6 +27,7 @@ _TOLERANCE = 0.00045  # of the longer side: what simplification may move, by def
 _CELLS_PER_VERTEX = 1.5
 _LEAST_COARSE = 1.2
 _LOWEST = 1e-3  # cells; every point off the rim is at least this high
+_CLEAR = np.float32(0.03)  # cells²
 _SEARCH_STEPS = 7
 _CLOSE_ENOUGH = 0.05
 
@@ -170,6 +171,8 @@ def _half_solid(heights: Heights, vertex_count: int) -> tuple[manifold3d.Manifol
     top = heights.stretch * float(np.sqrt(u.max()))
     z = np.arange(-1, int(np.ceil(top)) + 2, dtype=np.float32)
     volume = (u * heights.stretch**2)[None].astype(np.float32) - (z**2)[:, None, None]
+    # A crossing right at a grid point would give several points in one place.
+    volume = np.copysign(np.maximum(np.abs(volume), _CLEAR), volume)
     volume[0] = -1e6  # closes the solid just below z = 0
     points, faces, _, _ = marching_cubes(volume, 0.0)  # type: ignore[no-untyped-call]
     points = points[:, ::-1].astype(np.float64)  # to x, y, z
