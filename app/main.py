@@ -19,7 +19,7 @@ from app.logs import configure_logging, get_logger
 from app.storage.base import StorageUnavailableError
 from app.storage.minio_store import MinioStore
 from app.web.middleware import BodyLimitMiddleware, RequestContextMiddleware
-from app.web.problems import install_problem_handlers
+from app.web.problems import document_problems, install_problem_handlers
 from app.web.shutdown import stopping_event
 from app.worker_api.router import router as worker_router
 
@@ -125,6 +125,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(jobs_router, prefix=API_PREFIX)
     app.include_router(catalog_router, prefix=API_PREFIX)
     app.include_router(worker_router, prefix=WORKER_PREFIX)
+    document_problems(app)
     return app
 
 

@@ -8,12 +8,15 @@ from app.catalog import service
 from app.catalog.errors import ModelNotFoundError
 from app.catalog.schemas import ModelList, ModelOut
 from app.db.session import SessionDependency
+from app.errors import InvalidRequestError
 from app.web.dependencies import SettingsDependency
 from app.web.problems import problem_responses
 from app.workers.service import live_fleet
 
 router = APIRouter(
-    prefix="/models", tags=["catalog"], responses=problem_responses(NotAuthenticatedError)
+    prefix="/models",
+    tags=["catalog"],
+    responses=problem_responses(NotAuthenticatedError, InvalidRequestError),
 )
 
 

@@ -29,6 +29,7 @@ log = get_logger(__name__)
 
 _MESSAGE_LIMIT = 500
 _ERRORS_LIMIT = 50
+_REFERENCE = "#/components/schemas/{model}"
 # What FastAPI says when the decoder raises anything else than a syntax error: bytes that are no
 # UTF-8, or a number of more digits than Python converts.
 _UNPARSED_BODY = "There was an error parsing the body"
@@ -86,11 +87,28 @@ def problem_responses(*errors: type[AppError]) -> dict[int | str, dict[str, Any]
         line = f"`{error.code}`: {sentence}"
         known = by_status.get(error.status)
         by_status[error.status] = {
-            "model": Problem,
             "description": f"{known['description']}\n\n{line}" if known else line,
-            "content": {"application/problem+json": {"schema": Problem.model_json_schema()}},
+            "content": {
+                "application/problem+json": {"schema": {"$ref": _REFERENCE.format(model="Problem")}}
+            },
         }
     return by_status
+
+
+def document_problems(app: FastAPI) -> None:
+    """Put the schema that `problem_responses` refers to into an app's OpenAPI document.
+
+    FastAPI knows response models of one media type only, so it cannot do it.
+    """
+    without_problems = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = without_problems()
+        problem = Problem.model_json_schema(ref_template=_REFERENCE)
+        document["components"]["schemas"] |= {**problem.pop("$defs"), "Problem": problem}
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
 
 
 class _HttpError(AppError):
