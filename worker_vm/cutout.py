@@ -139,7 +139,7 @@ def _box_mask(shape: tuple[int, ...], box: Box) -> Bools:
 def _inside(shape: tuple[int, ...], box: Box | None) -> Bools:
     """Where the subject may be: off the border and in the box."""
     height, width = shape[:2]
-    strip = max(2, round(0.02 * max(height, width)))
+    strip = min(max(2, round(0.02 * max(height, width))), min(height, width) // 4)
     inside = np.zeros((height, width), dtype=bool)
     inside[strip:-strip, strip:-strip] = True
     return inside if box is None else inside & _box_mask(shape, box)
@@ -256,8 +256,8 @@ def _check(mask: Bools, *, raw: Bools) -> float:
         raise _failure("EMPTY", f"No subject was found in the picture; {_HINT}")
     if share > _FULL_SHARE:
         raise _failure("FULL", f"The subject fills the whole picture; {_HINT}")
-    inset = max(2, round(0.03 * max(mask.shape)))
-    inner = mask[inset:-inset, inset:-inset]
+    down, across = (max(2, round(0.03 * side)) for side in mask.shape)
+    inner = mask[down:-down, across:-across]
     edge = np.concatenate([inner[0], inner[-1], inner[:, 0], inner[:, -1]])
     if float(edge.mean()) > _BORDER_SHARE:
         raise _failure(

@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.linalg import SuperLU, splu
 
+from worker_vm.pipelines.base import PipelineError
+
 Array = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 PADDING = 3
 """Empty cells about the silhouette."""
 _CELLS_WANTED = 30_000
+_CELLS_NEEDED = 24
 _LONG_SIDE_MAX = 420
 _NEIGHBOURS = ((0, 1), (0, -1), (1, 0), (-1, 0))
 _NEAREST_CROSSING = 0.08  # of a cell; a rim any closer to a cell's centre makes a stiff equation
@@ -60,7 +63,11 @@ class Operator:
 
 
 def silhouette(alpha: NDArray[np.float32]) -> Silhouette:
-    """Resample a cut-out so that some 30 000 cells lie inside, and smooth its stairs."""
+    """Resample a cut-out so that some 30 000 cells lie inside, and smooth its stairs.
+
+    Raises:
+        PipelineError: SUBJECT_TOO_THIN, hardly any cells would.
+    """
     solid = int((alpha > 0.5).sum())  # noqa: PLR2004
     longer = max(alpha.shape)
     factor = min(np.sqrt(_CELLS_WANTED / max(solid, 1)), _LONG_SIDE_MAX / longer)
@@ -68,7 +75,14 @@ def silhouette(alpha: NDArray[np.float32]) -> Silhouette:
     mode = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
     small = cv2.resize(alpha, size, interpolation=mode)
     small = cv2.GaussianBlur(small, (0, 0), 1.0)
-    level = _single(small.astype(np.float64) - 0.5)
+    level = np.asarray(small, np.float64) - 0.5
+    if int((level > 0).sum()) < _CELLS_NEEDED:
+        raise PipelineError(
+            "SUBJECT_TOO_THIN",
+            "The subject is too thin to inflate; send one that is at least a few pixels wide.",
+            permanent=True,
+        )
+    level = _single(level)
     level = np.pad(level, PADDING, constant_values=-0.5)
     return Silhouette(level, (alpha.shape[1] / size[0], alpha.shape[0] / size[1]))
 

@@ -28,6 +28,7 @@ _CELLS_PER_VERTEX = 1.5
 _LEAST_COARSE = 1.2
 _LOWEST = 1e-3  # cells; every point off the rim is at least this high
 _CLEAR = np.float32(0.03)  # cells²
+_PART_STEP = 0.05
 _SEARCH_STEPS = 7
 _CLOSE_ENOUGH = 0.05
 
@@ -267,7 +268,7 @@ def _opened(solid: manifold3d.Manifold, heights: Heights) -> Balloon:
     points, front = _lift_chords(points, front, heights)
     points, front = _unpinched(points, front)
     points, front = _used(points, front)
-    return _mirrored(points, front, heights)
+    return _mirrored(_apart(points, front), front, heights)
 
 
 def _lift_chords(points: Array, front: Ints, heights: Heights) -> tuple[Array, Ints]:
@@ -328,20 +329,34 @@ def _unpinched(points: Array, front: Ints) -> tuple[Array, Ints]:
     """Part points of the rim through which it passes twice, each fan of faces getting its own."""
     count = len(points)
     pinched = np.flatnonzero(np.bincount(_border(front)[:, 0], minlength=count) > 1)
-    extra = []
+    extra: list[int] = []
     parted = front.copy()
     for point in pinched:
         rows = np.flatnonzero((front == point).any(axis=1))
-        for fan in _fans(front[rows], int(point)):
-            members = rows[fan]
-            others = np.setdiff1d(front[members], [point])
-            # A little towards its own faces, so that nobody welds the copies again.
-            moved = points[point] + 0.05 * (points[others].mean(axis=0) - points[point])
-            extra.append((moved[0], moved[1], 0.0))
-            block = parted[members]
-            block[block == point] = count + len(extra) - 1
-            parted[members] = block
-    return (np.vstack([points, np.array(extra)]) if extra else points), parted
+        for fan in _fans(front[rows], int(point))[1:]:
+            block = parted[rows[fan]]
+            block[block == point] = count + len(extra)
+            parted[rows[fan]] = block
+            extra.append(int(point))
+    return np.vstack([points, points[extra]]), parted
+
+
+def _apart(points: Array, front: Ints) -> Array:
+    """Move points in the same place a little towards their own faces.
+
+    Where the surface only touches itself they are several points, which a reader that joins equal
+    positions would make one.
+    """
+    _, place, times = np.unique(
+        points.astype(np.float32), axis=0, return_inverse=True, return_counts=True
+    )
+    moved = points.copy()
+    for point in np.flatnonzero(times[place.ravel()] > 1):
+        own = front[(front == point).any(axis=1)]
+        if len(own):
+            centre = points[own].mean(axis=(0, 1))
+            moved[point, :2] += _PART_STEP * (centre - points[point])[:2]
+    return moved
 
 
 def _fans(faces: Ints, point: int) -> list[list[int]]:
