@@ -12,7 +12,7 @@ from app.config import Settings
 from app.db.session import Database
 from app.initial_data import seed
 from app.queueing.dispatcher import Dispatcher
-from tests.conftest import ADMIN_KEY
+from tests.conftest import ADMIN_KEY, WORKER_KEY
 from tests.support.runs import Stage
 from tests.support.worker import FakeWorker
 
@@ -50,3 +50,12 @@ async def _seeded(raw_database: Database, settings: Settings) -> None:
 def admin(_admin: httpx.AsyncClient, _seeded: None) -> httpx.AsyncClient:
     """The first admin's client, for requests that write nothing: tables are as others left them."""
     return _admin
+
+
+@pytest.fixture
+async def worker_client(api_url: str, _seeded: None) -> AsyncIterator[httpx.AsyncClient]:
+    """A worker's client, for requests that write nothing."""
+    async with httpx.AsyncClient(
+        base_url=api_url, headers={"x-api-key": WORKER_KEY}, trust_env=False, timeout=30
+    ) as client:
+        yield client
