@@ -1,7 +1,6 @@
 """The whole stack, as `make up` and the end-to-end tests run it."""
 
 import contextlib
-import os
 import socket
 from dataclasses import asdict
 from pathlib import Path
@@ -25,7 +24,7 @@ def test_stack_starts_and_leaves_nothing(tmp_path: Path) -> None:
         assert httpx.get(f"{stack.api_url}/readyz").json()["status"] == "ok"
         assert httpx.get(stack.dashboard_url).status_code == 401
         pids = [part.pid for part in [*stack.servers, *stack.services.values()]]
-        pids += [child.pid for child in spawn.descendants(os.getpid())]
+        pids += [child.pid for pid in pids for child in spawn.descendants(pid)]
 
         environment = psutil.Process(stack.services["worker"].pid).environ()
         secret = stack.settings["MINIO_SECRET_KEY"]
