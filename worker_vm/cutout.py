@@ -23,6 +23,7 @@ Box = tuple[float, float, float, float]
 
 _WORK_SIDE = 320
 _MIN_SIDE = 256
+_SHORT_SIDE = 64
 _MARGIN = 0.08  # of the subject's longer side, kept about it
 _HINT = "send a PNG with a transparent background, or give the subject's `box`"
 
@@ -346,8 +347,9 @@ def _crop_about(mask: Bools, margin: float) -> tuple[slice, slice]:
 
 
 def _shrunk(rgb: Bytes, side: int) -> Bytes:
-    """Scale so that the longer side has `side` pixels."""
+    """Scale so that the longer side has `side` pixels, or up to four times that in a panorama."""
     factor = side / max(rgb.shape[:2])
+    factor = max(factor, min(_SHORT_SIDE / min(rgb.shape[:2]), 4.0 * factor))
     size = (max(8, round(rgb.shape[1] * factor)), max(8, round(rgb.shape[0] * factor)))
     mode = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(rgb, size, interpolation=mode), np.uint8)

@@ -153,6 +153,21 @@ def test_no_subject_at_all(rgb: Bytes) -> None:
     assert refused(opaque(rgb)).code.startswith("CUTOUT_")
 
 
+def test_soft_glow_is_no_subject() -> None:
+    """A glow without an edge is refused as unreliable."""
+    y, x = np.mgrid[:300, :400]
+    glow = np.clip(255 - np.hypot(x - 200, y - 150) / 1.2, 0, 255)
+    error = refused(opaque(glow[..., None].repeat(3, axis=2).astype(np.uint8)))
+    assert error.code == "CUTOUT_UNRELIABLE"
+
+
+def test_very_wide_picture() -> None:
+    """A picture twenty times as wide as high is cut out like any other."""
+    rgb = np.full((120, 2400, 3), 230, np.uint8)
+    rgb[40:80, 700:1700] = (200, 30, 30)
+    assert cut(opaque(rgb)).share == pytest.approx(40 / 120 * 1000 / 2400, rel=0.1)
+
+
 def test_flat_colours_do_not_take_for_ever() -> None:
     """A perfectly flat checkerboard, which stalls plain GrabCut, is answered."""
     tiles = (np.indices((10, 10)).sum(axis=0) % 2).repeat(40, axis=0).repeat(40, axis=1)
