@@ -6,6 +6,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from app.queueing.rescuer import rescue_lost_attempts
 from contract.attempts import ATTEMPT_TOKEN_HEADER, JobSpec
 from tests.conftest import WORKER_KEY
 from tests.support.jobs import dispatch, end_lease, make_due
@@ -140,8 +141,6 @@ async def test_superseded(people: People, stage: Stage) -> None:
 
 
 async def _rescue(stage: Stage) -> None:
-    from app.queueing.rescuer import rescue_lost_attempts  # noqa: PLC0415
-
     assert await rescue_lost_attempts(stage.database, stage.dispatcher._settings) == 1
 
 
