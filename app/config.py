@@ -37,7 +37,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
 
-    environment: Environment = Environment.DEVELOPMENT
+    environment: Environment = Environment.PRODUCTION
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "pretty"] = "auto"
 
@@ -81,7 +81,8 @@ class Settings(BaseSettings):
             raise ValueError(
                 "must be a PostgreSQL URL such as postgresql+asyncpg://user:password@host:5432/name"
             )
-        return f"postgresql+asyncpg://{rest}"
+        # libpq's name for it, which people know; the driver's is `ssl`.
+        return f"postgresql+asyncpg://{rest.replace('sslmode=', 'ssl=')}"
 
     @field_validator("redis_url")
     @classmethod
@@ -125,6 +126,8 @@ class Settings(BaseSettings):
     def _check_together(self) -> Self:
         if self.heartbeat_seconds * 2 > self.lease_seconds:
             raise ValueError("HEARTBEAT_SECONDS must be at most half of LEASE_SECONDS")
+        if self.first_superuser_api_key == self.worker_api_key:
+            raise ValueError("FIRST_SUPERUSER_API_KEY and WORKER_API_KEY must differ")
         if self.environment is not Environment.DEVELOPMENT:
             secrets = {
                 "SECRET_KEY": self.secret_key,
@@ -140,6 +143,11 @@ class Settings(BaseSettings):
             if len(self.secret_key.get_secret_value()) < minimum:
                 raise ValueError(f"SECRET_KEY must have at least {minimum} characters")
         return self
+
+    @property
+    def database_dsn(self) -> str:
+        """`DATABASE_URL` as asyncpg itself takes it, without SQLAlchemy."""
+        return self.database_url.replace("+asyncpg", "", 1).replace("ssl=", "sslmode=")
 
     @property
     def storage_secure(self) -> bool:

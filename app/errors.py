@@ -38,13 +38,6 @@ class AppError(Exception):
         super().__init__(self.detail)
 
 
-class NotFoundError(AppError):
-    """There is no such thing here."""
-
-    status = 404
-    code = "NOT_FOUND"
-
-
 class InvalidRequestError(AppError):
     """The request is not valid."""
 

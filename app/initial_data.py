@@ -25,6 +25,7 @@ from app.catalog.tables import Model
 from app.config import Settings, get_settings
 from app.db.session import Database
 from app.db.signals import Signals
+from app.jobs.service import move_waiting_jobs
 
 SEEDS = Path(__file__).parent / "db" / "seeds" / "ai_models.json"
 FIRST_ORGANISATION = "Default"
@@ -146,6 +147,8 @@ async def _seed_model(session: AsyncSession, values: dict[str, Any]) -> str:
         setattr(model, name, value)
     model.updated_at = func.now()
     await session.flush()
+    if "queue" in changed:
+        await move_waiting_jobs(session, model.id, model.queue)
     return "updated"
 
 
@@ -156,7 +159,7 @@ def _print_report(report: Iterable[tuple[str, str]]) -> None:
 
 async def _run() -> None:
     settings = get_settings()
-    database = Database(settings.database_url, Signals(settings.database_url), pool_size=1)
+    database = Database(settings.database_url, Signals(settings.database_dsn), pool_size=1)
     try:
         async with database.transaction() as session:
             report = await seed(session, settings)

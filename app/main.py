@@ -1,5 +1,6 @@
 """The API process: `uvicorn app.main:app`. Wiring only."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -16,19 +17,22 @@ from app.db.session import Database
 from app.db.signals import Signals
 from app.jobs.router import router as jobs_router
 from app.logs import configure_logging, get_logger
+from app.queueing.rq_queue import WorkerCommands
 from app.storage.base import StorageUnavailableError
 from app.storage.minio_store import MinioStore
 from app.web.middleware import BodyLimitMiddleware, RequestContextMiddleware
 from app.web.problems import document_problems, install_problem_handlers
 from app.web.shutdown import stopping_event
+from app.web.watchers import Watchers
 from app.worker_api.router import router as worker_router
+from app.workers.api_pulse import api_pulse
 
 log = get_logger(__name__)
 
 API_PREFIX = "/api/v1"
 WORKER_PREFIX = "/worker/v1"
 
-_MAX_BODY_BYTES = 1 << 20
+_MAX_BODY_BYTES = 256 << 10
 _MAX_JSON_DEPTH = 32
 
 _DESCRIPTION = """
@@ -54,11 +58,13 @@ _TAGS = [
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
-    signals = Signals(settings.database_url)
+    signals = Signals(settings.database_dsn)
     database = Database(settings.database_url, signals)
     store = MinioStore(settings)
     app.state.database = database
     app.state.store = store
+    app.state.worker_commands = WorkerCommands(settings.redis_url)
+    app.state.watchers = Watchers()
     app.state.stopping = stopping_event()
     app.state.authenticator = Authenticator(database, settings.secret_key.get_secret_value())
     await signals.start()
@@ -68,9 +74,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         # Readiness says so until it is there; everything that needs no storage works.
         log.warning("storage is unavailable", error=str(error))
     try:
-        yield
+        async with api_pulse(database, settings):
+            yield
     finally:
         await signals.stop()
+        await app.state.worker_commands.close()
+        await store.close()
         await database.close()
 
 
@@ -88,6 +97,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         license_info={"name": "MIT", "identifier": "MIT"},
     )
     app.state.settings = settings
+    app.state.readiness_lock = asyncio.Lock()
     install_problem_handlers(app)
     # The last one added is the outermost.
     app.add_middleware(BodyLimitMiddleware, max_bytes=_MAX_BODY_BYTES, max_depth=_MAX_JSON_DEPTH)

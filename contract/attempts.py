@@ -82,6 +82,7 @@ class FailureCode(StrEnum):
     """Failures that the platform itself reports; a pipeline may add its own codes."""
 
     WORKER_LOST = "WORKER_LOST"
+    NO_CAPABLE_WORKER = "NO_CAPABLE_WORKER"
     WORKER_CRASHED = "WORKER_CRASHED"
     TIME_LIMIT_EXCEEDED = "TIME_LIMIT_EXCEEDED"
     OUT_OF_MEMORY = "OUT_OF_MEMORY"

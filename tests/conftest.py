@@ -127,7 +127,8 @@ async def database(raw_database: Database, settings: Settings, app: FastAPI) -> 
             await session.execute(
                 text(
                     "SELECT string_agg(quote_ident(tablename), ', ') FROM pg_tables "
-                    "WHERE schemaname = 'public' AND tablename NOT IN ('alembic_version', 'models')"
+                    "WHERE schemaname = 'public' AND tablename NOT IN "
+                    "('alembic_version', 'models', 'api_processes')"
                 )
             )
         ).scalar_one()

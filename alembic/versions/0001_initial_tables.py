@@ -13,6 +13,11 @@ def upgrade() -> None:
     """Apply the change."""
     # Fail rather than make everybody wait behind a lock that cannot be had.
     op.execute("SET LOCAL lock_timeout = '5s'")
+    op.create_table('api_processes',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('seen_at', sa.DateTime(timezone=True), nullable=False),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_api_processes'))
+    )
     op.create_table('models',
     sa.Column('id', sa.Text(), nullable=False),
     sa.Column('name', sa.Text(), nullable=False),
@@ -107,8 +112,10 @@ def upgrade() -> None:
     sa.Column('priority', sa.SmallInteger(), server_default=sa.text('0'), nullable=False),
     sa.Column('max_attempts', sa.SmallInteger(), nullable=False),
     sa.Column('failures', sa.SmallInteger(), server_default=sa.text('0'), nullable=False),
+    sa.Column('releases', sa.SmallInteger(), server_default=sa.text('0'), nullable=False),
     sa.Column('slot', sa.SmallInteger(), nullable=True),
     sa.Column('current_attempt_id', sa.Uuid(), nullable=True),
+    sa.Column('main_artifact_id', sa.Uuid(), nullable=True),
     sa.Column('available_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.Column('cancel_requested_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('progress_percent', sa.REAL(), server_default=sa.text('0'), nullable=False),
@@ -136,19 +143,21 @@ def upgrade() -> None:
     )
     op.create_index('ix_jobs_expires_at', 'jobs', ['expires_at'], unique=False, postgresql_where=sa.text("status IN ('SUCCEEDED', 'FAILED', 'CANCELLED')"))
     op.create_index('ix_jobs_organisation_id_id', 'jobs', ['organisation_id', sa.literal_column('id DESC')], unique=False)
+    op.create_index('ix_jobs_organisation_id_status_id', 'jobs', ['organisation_id', 'status', sa.literal_column('id DESC')], unique=False)
     op.create_index('ix_jobs_user_id_id', 'jobs', ['user_id', sa.literal_column('id DESC')], unique=False)
-    op.create_index('ix_jobs_waiting', 'jobs', ['user_id', 'queue', sa.literal_column('priority DESC'), 'seq'], unique=False, postgresql_where=sa.text("status = 'QUEUED' AND slot IS NULL"))
+    op.create_index('ix_jobs_waiting', 'jobs', ['user_id', 'queue', 'model_id', sa.literal_column('priority DESC'), 'seq'], unique=False, postgresql_where=sa.text("status = 'QUEUED' AND slot IS NULL"))
     op.create_index('uq_jobs_idempotency_key', 'jobs', ['user_id', 'idempotency_key'], unique=True, postgresql_where=sa.text('idempotency_key IS NOT NULL'))
     op.create_index('uq_jobs_user_id_slot', 'jobs', ['user_id', 'slot'], unique=True, postgresql_where=sa.text('slot IS NOT NULL'))
     op.create_table('user_queue',
     sa.Column('user_id', sa.Uuid(), nullable=False),
     sa.Column('queue', sa.Text(), nullable=False),
+    sa.Column('model_id', sa.Text(), nullable=False),
     sa.Column('ready_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('last_admit_at', sa.DateTime(timezone=True), nullable=True),
     sa.ForeignKeyConstraint(['user_id'], ['users.id'], name=op.f('fk_user_queue_user_id'), ondelete='CASCADE'),
-    sa.PrimaryKeyConstraint('user_id', 'queue', name=op.f('pk_user_queue'))
+    sa.PrimaryKeyConstraint('user_id', 'queue', 'model_id', name=op.f('pk_user_queue'))
     )
-    op.create_index('ix_user_queue_turn', 'user_queue', ['queue', sa.literal_column('last_admit_at NULLS FIRST'), 'user_id'], unique=False, postgresql_where=sa.text('ready_at IS NOT NULL'))
+    op.create_index('ix_user_queue_turn', 'user_queue', ['queue', 'model_id', sa.literal_column('last_admit_at NULLS FIRST'), 'user_id'], unique=False, postgresql_where=sa.text('ready_at IS NOT NULL'))
     op.create_table('attempts',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('job_id', sa.Uuid(), nullable=False),
@@ -168,6 +177,7 @@ def upgrade() -> None:
     sa.Column('report_hash', sa.Text(), nullable=True),
     sa.Column('error_code', sa.Text(), nullable=True),
     sa.Column('error_message', sa.Text(), nullable=True),
+    sa.Column('log_tail', sa.Text(), nullable=True),
     sa.Column('metrics', postgresql.JSONB(astext_type=sa.Text()), nullable=True),
     sa.CheckConstraint("(status = 'RUNNING') <= (lease_expires_at IS NOT NULL AND claim_id IS NOT NULL)", name=op.f('ck_attempts_lease')),
     sa.CheckConstraint("(status IN ('DISPATCHED', 'RUNNING')) = (finished_at IS NULL)", name=op.f('ck_attempts_finished_at')),
@@ -223,7 +233,7 @@ def upgrade() -> None:
     sa.Column('sha256', sa.Text(), nullable=True),
     sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.Column('expires_at', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('keep_until', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('keep_until', sa.DateTime(timezone=True), nullable=True),
     sa.ForeignKeyConstraint(['attempt_id'], ['attempts.id'], name=op.f('fk_upload_tickets_attempt_id'), ondelete='CASCADE'),
     sa.ForeignKeyConstraint(['user_id'], ['users.id'], name=op.f('fk_upload_tickets_user_id'), ondelete='CASCADE'),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_upload_tickets')),
@@ -259,6 +269,7 @@ def downgrade() -> None:
     op.drop_index('uq_jobs_idempotency_key', table_name='jobs', postgresql_where=sa.text('idempotency_key IS NOT NULL'))
     op.drop_index('ix_jobs_waiting', table_name='jobs', postgresql_where=sa.text("status = 'QUEUED' AND slot IS NULL"))
     op.drop_index('ix_jobs_user_id_id', table_name='jobs')
+    op.drop_index('ix_jobs_organisation_id_status_id', table_name='jobs')
     op.drop_index('ix_jobs_organisation_id_id', table_name='jobs')
     op.drop_index('ix_jobs_expires_at', table_name='jobs', postgresql_where=sa.text("status IN ('SUCCEEDED', 'FAILED', 'CANCELLED')"))
     op.drop_table('jobs')
@@ -271,3 +282,4 @@ def downgrade() -> None:
     op.drop_table('workers')
     op.drop_table('organisations')
     op.drop_table('models')
+    op.drop_table('api_processes')

@@ -15,7 +15,6 @@ class Principal:
     organisation_id: UUID
     username: str
     role: Role
-    max_active_jobs: int | None = None
 
     def may(self, permission: Permission) -> bool:
         """Whether the role includes a permission."""

@@ -66,7 +66,6 @@ class Authenticator:
                 organisation_id=user.organisation_id,
                 username=user.username,
                 role=Role(user.role),
-                max_active_jobs=user.max_active_jobs,
             )
             if user
             else WorkerPrincipal(key_id=api_key.id)

@@ -5,7 +5,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, func, text
-from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy.orm import Mapped, mapped_column
 
 from app.accounts.roles import Role
 from app.db.base import Base, new_id
@@ -49,8 +49,6 @@ class User(Base):
         doc="overrides MAX_ACTIVE_JOBS_PER_USER for this user"
     )
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-
-    organisation: Mapped[Organisation] = relationship(lazy="raise")
 
 
 class ApiKey(Base):

@@ -9,8 +9,13 @@ import json
 import filetype
 import imagesize
 
+from contract.artifacts import ArtifactKind
+
 HEAD_BYTES = 64 * 1024
 """How much of a file has to be read to tell."""
+
+LONG_HEAD_BYTES = 2 * 1024 * 1024
+"""How much of a picture is read where its size stands behind metadata."""
 
 _GLB = "model/gltf-binary"
 _JSON = "application/json"
@@ -48,6 +53,32 @@ def picture_size(head: bytes) -> tuple[int, int] | None:
     except Exception:  # noqa: BLE001  (a parser on hostile bytes may raise anything)
         return None
     return (int(width), int(height)) if width > 0 and height > 0 else None
+
+
+_PICTURES = frozenset({"image/png", "image/jpeg", "image/webp"})
+_KIND_TYPES: dict[ArtifactKind, frozenset[str]] = {
+    ArtifactKind.MODEL_3D: frozenset({_GLB, "model/ply", "model/stl"}),
+    ArtifactKind.PREVIEW: _PICTURES | {"video/mp4"},
+    ArtifactKind.VIDEO: frozenset({"video/mp4"}),
+    ArtifactKind.FRAMES_ZIP: frozenset({"application/zip"}),
+    ArtifactKind.ANALYTICS: frozenset({_JSON}),
+    ArtifactKind.MANIFEST: frozenset({_JSON}),
+    ArtifactKind.LOG: frozenset({"text/plain", "application/x-ndjson"}),
+    ArtifactKind.CHECKPOINT: frozenset({"application/octet-stream", "application/zip"}),
+    ArtifactKind.TELEMETRY: frozenset(
+        {"application/x-ndjson", "text/csv", "application/vnd.apache.parquet", _JSON}
+    ),
+}
+
+
+def refused_type(kind: ArtifactKind, media_type: str) -> str | None:
+    """Why an artifact of a kind cannot be of a media type; None if it can."""
+    accepted = _KIND_TYPES.get(kind, frozenset())
+    if media_type in accepted:
+        return None
+    if not accepted:
+        return f"is of kind {kind}, which no worker makes"
+    return f"is {media_type}; a {kind} is {' or '.join(sorted(accepted))}"
 
 
 def contradicts(media_type: str, head: bytes, *, is_whole: bool) -> str | None:

@@ -5,7 +5,9 @@ import unicodedata
 from uuid import UUID
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+_ONLY_EXTENSION = re.compile(r"\.[A-Za-z0-9]{1,10}")
 _MAX_LENGTH = 100
+_MAX_EXTENSION = 10
 
 
 def safe_file_name(name: str) -> str:
@@ -15,14 +17,17 @@ def safe_file_name(name: str) -> str:
     extension is kept. Never empty and never hidden.
     """
     base = re.split(r"[/\\]", name)[-1]
-    ascii_name = unicodedata.normalize("NFKD", base).encode("ascii", "ignore").decode()
-    cleaned = _UNSAFE.sub("_", ascii_name).strip("._-")
+    plain = unicodedata.normalize("NFKD", base).encode("ascii", "ignore").decode()
+    cleaned = _UNSAFE.sub("_", plain)
+    if _ONLY_EXTENSION.fullmatch(cleaned) and not base.startswith("."):
+        cleaned = f"file{cleaned}"  # the name was in letters that have no ASCII form
+    cleaned = cleaned.strip("._-")
     if not cleaned:
         return "file"
     if len(cleaned) <= _MAX_LENGTH:
         return cleaned
     stem, dot, extension = cleaned.rpartition(".")
-    if not dot or len(extension) > 10:  # noqa: PLR2004  (no extension is longer)
+    if not dot or len(extension) > _MAX_EXTENSION:
         return cleaned[:_MAX_LENGTH]
     return f"{stem[: _MAX_LENGTH - len(extension) - 1]}.{extension}"
 

@@ -100,13 +100,13 @@ async def download(
     _refuse_expired(job)
     if job.status != JobStatus.SUCCEEDED:
         raise JobNotSucceededError(f"The job is {job.status}; only a SUCCEEDED one has a result.")
-    model = await service.model_of(session, job)
-    main = next((item for item in artifacts if item.kind == model.main_artifact), None)
+    main = next((item for item in artifacts if item.id == job.main_artifact_id), None)
     if main is None:
         raise ArtifactNotFoundError
     return _download_url(store, settings, job, main)
 
 
+@router.get("/{job_id}/artifacts/", include_in_schema=False)
 @router.get(
     "/{job_id}/artifacts", summary="List a job's files", responses=problem_responses(*_READ_ERRORS)
 )

@@ -15,13 +15,14 @@ from app.artifacts.errors import (
     TicketNotFoundError,
     UploadTooLargeError,
 )
-from app.artifacts.inspection import HEAD_BYTES, contradicts
+from app.artifacts.inspection import HEAD_BYTES, contradicts, refused_type
 from app.artifacts.names import artifact_key
 from app.artifacts.tables import Artifact, UploadTicket
 from app.config import Settings
 from app.db.base import new_id
 from app.db.session import Database
 from app.jobs.attempts import AttemptService
+from app.jobs.lifecycle import JobStatus
 from app.jobs.repository import record_event
 from app.jobs.tables import Attempt, Job
 from app.storage.base import ObjectStore
@@ -29,6 +30,8 @@ from contract.artifacts import ArtifactKind, UploadTicketRequest
 
 _MAX_ARTIFACTS = 1000
 _KEEP_UNCOMMITTED = timedelta(days=1)
+ARTIFACT_TICKET_LIFE = timedelta(minutes=5)
+"""Short, because a PUT after the commit would replace what was checked."""
 
 
 async def create_artifact_ticket(
@@ -41,9 +44,13 @@ async def create_artifact_ticket(
     """Permission for an attempt to upload one file; asked again, the same with new promises.
 
     Raises:
+        ArtifactMismatchError: nothing of this kind is of this media type.
         ArtifactCommittedError: an artifact of this name is committed with other content.
         UploadTooLargeError: more bytes or more files than a run may make.
     """
+    refusal = refused_type(request.kind, request.media_type)
+    if refusal:
+        raise ArtifactMismatchError(f"{request.name} {refusal}.")
     if request.size_bytes > settings.max_artifact_bytes:
         raise UploadTooLargeError(
             f"{request.name} has {request.size_bytes} bytes; "
@@ -60,7 +67,7 @@ async def create_artifact_ticket(
         await session.execute(
             select(func.count())
             .select_from(UploadTicket)
-            .where(UploadTicket.attempt_id == attempt.id)
+            .where(UploadTicket.attempt_id == attempt.id, UploadTicket.name != request.name)
         )
     ).scalar_one()
     if count >= _MAX_ARTIFACTS:
@@ -71,8 +78,8 @@ async def create_artifact_ticket(
         "media_type": request.media_type,
         "size_bytes": request.size_bytes,
         "sha256": request.sha256,
-        "expires_at": now + timedelta(seconds=settings.upload_ticket_seconds),
-        "keep_until": now + timedelta(seconds=settings.upload_ticket_seconds) + _KEEP_UNCOMMITTED,
+        "expires_at": now + ARTIFACT_TICKET_LIFE,
+        "keep_until": now + ARTIFACT_TICKET_LIFE + _KEEP_UNCOMMITTED,
     }
     return (
         await session.execute(
@@ -88,7 +95,7 @@ async def create_artifact_ticket(
             .on_conflict_do_update(
                 index_elements=["attempt_id", "name"],
                 index_where=UploadTicket.attempt_id.is_not(None),
-                set_=values,
+                set_=values | ({"keep_until": None} if committed else {}),
             )
             .returning(UploadTicket)
             .execution_options(populate_existing=True)
@@ -129,6 +136,10 @@ async def commit_artifact(
         committed = await session.get(Artifact, ticket_id)
         if committed:
             return committed
+        current = await session.get(UploadTicket, ticket_id, with_for_update=True)
+        if current is None or current.sha256 != ticket.sha256:
+            raise TicketNotFoundError  # asked for again meanwhile, for another content
+        current.keep_until = None
         artifact = Artifact(
             id=ticket.id,
             job_id=job.id,
@@ -174,7 +185,11 @@ async def _check_object(store: ObjectStore, ticket: UploadTicket) -> str:
 
 
 async def visible_artifacts(session: AsyncSession, job: Job) -> Sequence[Artifact]:
-    """The job's inputs and what its current attempt has made, oldest first."""
+    """The job's inputs and what its current attempt has made, oldest first.
+
+    While a job waits it has no current attempt: what a failed one left is not a result.
+    """
+    made_by = None if job.status == JobStatus.QUEUED else job.current_attempt_id
     return (
         (
             await session.execute(
@@ -183,7 +198,7 @@ async def visible_artifacts(session: AsyncSession, job: Job) -> Sequence[Artifac
                     Artifact.job_id == job.id,
                     or_(
                         Artifact.attempt_id.is_(None),
-                        Artifact.attempt_id == job.current_attempt_id,
+                        Artifact.attempt_id == made_by,
                     ),
                 )
                 .order_by(Artifact.id)

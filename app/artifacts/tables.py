@@ -68,6 +68,6 @@ class UploadTicket(Base):
     sha256: Mapped[str | None] = mapped_column(doc="promised, where it was given")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime] = mapped_column(doc="the URL works until then")
-    keep_until: Mapped[datetime] = mapped_column(
-        doc="an object that nothing refers to is deleted after this"
+    keep_until: Mapped[datetime | None] = mapped_column(
+        doc="its object is deleted after this; NULL while a job keeps it"
     )

@@ -1,9 +1,10 @@
 """A user's uploads: the ticket, and the check before a job may use what was uploaded."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts.principal import Principal
@@ -16,7 +17,7 @@ from app.artifacts.errors import (
     UploadTooLargeError,
     UploadTypeError,
 )
-from app.artifacts.inspection import HEAD_BYTES, media_type_of, picture_size
+from app.artifacts.inspection import HEAD_BYTES, LONG_HEAD_BYTES, media_type_of, picture_size
 from app.artifacts.names import safe_file_name, upload_key
 from app.artifacts.tables import UploadTicket
 from app.catalog.parameters import UploadParameter
@@ -97,9 +98,30 @@ async def find_upload(
     ).scalar_one_or_none()
     if ticket is None:
         raise _wrong(parameter, UploadNotFoundError)
-    if ticket.keep_until < datetime.now(UTC):
+    if ticket.keep_until is not None and ticket.keep_until < datetime.now(UTC):
         raise _wrong(parameter, UploadExpiredError)
     return ticket
+
+
+async def keep_uploads(session: AsyncSession, uploads: Sequence[CheckedUpload]) -> None:
+    """Keep uploaded objects for a job, in the transaction that creates it.
+
+    Raises:
+        UploadExpiredError: retention was quicker.
+    """
+    for upload in uploads:
+        kept = await session.execute(
+            update(UploadTicket)
+            .where(
+                UploadTicket.id == upload.ticket.id,
+                or_(UploadTicket.keep_until.is_(None), UploadTicket.keep_until > func.now()),
+            )
+            .values(keep_until=None)
+            .returning(UploadTicket.id)
+            .execution_options(synchronize_session=False)
+        )
+        if kept.scalar_one_or_none() is None:
+            raise _wrong(upload.parameter, UploadExpiredError)
 
 
 async def check_upload(
@@ -143,14 +165,8 @@ async def check_upload(
             f"The file is {media_type or 'of unknown type'}, whatever its name says; "
             f"accepted are {accepted}.",
         )
-    size = picture_size(head) if parameter.max_pixels else None
-    if size and parameter.max_pixels and size[0] * size[1] > parameter.max_pixels:
-        raise _wrong(
-            parameter,
-            ImageTooLargeError,
-            f"The picture has {size[0]} x {size[1]} pixels; at most {parameter.max_pixels} in "
-            "all are accepted. Send a smaller one.",
-        )
+    if parameter.max_pixels:
+        await _check_picture_size(store, ticket, parameter, parameter.max_pixels, head)
     if ticket.sha256 is not None and await store.sha256(ticket.object_key) != ticket.sha256:
         raise _wrong(
             parameter,
@@ -158,6 +174,38 @@ async def check_upload(
             "The SHA-256 of what was uploaded differs from the ticket's. Upload the file again.",
         )
     return CheckedUpload(ticket, parameter, found.size_bytes, found.etag, media_type)
+
+
+async def _check_picture_size(
+    store: ObjectStore,
+    ticket: UploadTicket,
+    parameter: UploadParameter,
+    max_pixels: int,
+    head: bytes,
+) -> None:
+    """Refuse a picture with too many pixels before anybody decodes it.
+
+    Raises:
+        UploadTypeError: its header does not say how large it is.
+        ImageTooLargeError: it is too large.
+    """
+    size = picture_size(head)
+    if size is None and len(head) == HEAD_BYTES:
+        # A JPEG may have a lot of other things first.
+        size = picture_size(await store.read_start(ticket.object_key, LONG_HEAD_BYTES))
+    if size is None:
+        raise _wrong(
+            parameter,
+            UploadTypeError,
+            "The picture is damaged: its header does not say how large it is.",
+        )
+    if size[0] * size[1] > max_pixels:
+        raise _wrong(
+            parameter,
+            ImageTooLargeError,
+            f"The picture has {size[0]} x {size[1]} pixels; at most {max_pixels} in all are "
+            "accepted. Send a smaller one.",
+        )
 
 
 def _wrong(

@@ -21,7 +21,8 @@ from app.errors import FieldError
 
 _MAX_ERRORS = 20
 _MAX_STRING = 10_000
-MAX_PROMPT = 2_000
+_MAX_VALUES = 2_000
+"""More would keep the schema's validator, and with it everybody else, waiting."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,11 @@ def complete_parameters(model: Model, given: dict[str, Any]) -> dict[str, Any]:
     Raises:
         InvalidParametersError: names every wrong value by its JSON pointer.
     """
+    if _count_values(given, _MAX_VALUES) > _MAX_VALUES:
+        detail = f"has more than {_MAX_VALUES} values in all"
+        raise InvalidParametersError(
+            f"/input_params: {detail}", errors=[{"pointer": "/input_params", "detail": detail}]
+        )
     problems = list(_unstorable(given, "/input_params"))
     if not problems:
         validator = _validator(json.dumps(model.parameters, sort_keys=True))
@@ -113,6 +119,19 @@ def check_prompt(model: Model, prompt: str | None) -> str | None:
     if problems:
         raise PromptError(f"{pointer}: {problems[0]['detail']}", errors=problems)
     return text or None
+
+
+def _count_values(value: Any, limit: int) -> int:
+    """How many values a JSON value holds; counts no further than the limit."""
+    count, waiting = 0, [value]
+    while waiting and count <= limit:
+        item = waiting.pop()
+        children = item.values() if isinstance(item, dict) else item
+        if isinstance(item, dict | list):
+            count += len(item)
+            if count <= limit:
+                waiting.extend(children)
+    return count
 
 
 def _unstorable(value: Any, pointer: str) -> Iterator[FieldError]:

@@ -16,6 +16,14 @@ from app.db.signals import Signal, Signals
 
 _PENDING = "signals"
 
+# A process that is frozen in mid-transaction must not keep its locks for ever.
+_SERVER_SETTINGS = {
+    "application_name": "pipeline3d",
+    "idle_in_transaction_session_timeout": "30s",
+    "lock_timeout": "10s",
+    "statement_timeout": "60s",
+}
+
 
 class Database:
     """The connection pool of one process, and the way into a transaction.
@@ -29,7 +37,13 @@ class Database:
     def __init__(self, url: str, signals: Signals, *, pool_size: int = 16) -> None:
         self.signals = signals
         self.engine: AsyncEngine = create_async_engine(
-            url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True
+            url,
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            pool_pre_ping=True,
+            connect_args={"timeout": 5, "server_settings": _SERVER_SETTINGS},
+            # Parameters hold prompts and hashes, and errors go to the log.
+            hide_parameters=True,
         )
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
 

@@ -45,11 +45,11 @@ class Signals:
     """Sends and receives signals for one process; reconnects by itself.
 
     Args:
-        url: a `postgresql+asyncpg://` URL.
+        dsn: a `postgresql://` URL, as asyncpg takes it.
     """
 
-    def __init__(self, url: str) -> None:
-        self._dsn = url.replace("postgresql+asyncpg://", "postgresql://", 1)
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
         self._outbox: set[Signal] = set()
         self._outbox_filled = asyncio.Event()
         self._waiting: defaultdict[tuple[Channel, str | None], set[asyncio.Event]] = defaultdict(
@@ -117,7 +117,7 @@ class Signals:
                     await self._send_from(connection)
                 finally:
                     await connection.close()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except Exception as error:  # noqa: BLE001  (whatever it is, the next connection may do)
                 log.warning("signals cannot be sent", error=str(error))
                 await asyncio.sleep(_RECONNECT_SECONDS)
 
@@ -151,7 +151,7 @@ class Signals:
                 finally:
                     with contextlib.suppress(Exception):
                         await connection.close(timeout=1)
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except Exception as error:  # noqa: BLE001  (whatever it is, the next connection may do)
                 log.warning("signals cannot be received", error=str(error))
             await asyncio.sleep(_RECONNECT_SECONDS)
 

@@ -7,10 +7,12 @@ Cost does not grow with the backlog: each user's best job is one index look-up.
 
 from collections import Counter
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.config import Settings
@@ -38,17 +40,28 @@ _MODELS = text("SELECT id, queue, pipeline FROM models")
 
 # The lock on the user's row lets the next statement see every job announced before.
 _TURN = text("""
-SELECT user_id FROM user_queue
-WHERE queue = :queue AND ready_at <= now()
-ORDER BY last_admit_at NULLS FIRST, user_id
+SELECT turn.user_id, turn.model_id
+FROM unnest(CAST(:models AS text[])) AS model (id)
+CROSS JOIN LATERAL (
+    SELECT user_id, model_id, last_admit_at FROM user_queue
+    WHERE queue = :queue AND model_id = model.id AND ready_at <= now()
+    ORDER BY last_admit_at NULLS FIRST, user_id
+    LIMIT :limit
+    FOR UPDATE SKIP LOCKED
+) turn
+ORDER BY turn.last_admit_at NULLS FIRST, turn.user_id
 LIMIT :limit
-FOR UPDATE SKIP LOCKED
 """)
 
 _PICK = text("""
 SELECT turn.user_id, job.id AS job_id, job.model_id, job.failures, free.slot,
        model.time_limit_seconds
-FROM unnest(CAST(:users AS uuid[])) WITH ORDINALITY AS turn (user_id, place)
+FROM (
+    SELECT user_id, min(place) AS place, array_agg(model_id) AS models
+    FROM unnest(CAST(:users AS uuid[]), CAST(:models AS text[]))
+        WITH ORDINALITY AS row (user_id, model_id, place)
+    GROUP BY user_id
+) turn
 JOIN users ON users.id = turn.user_id
 CROSS JOIN LATERAL (
     SELECT slot FROM generate_series(1, coalesce(users.max_active_jobs, :max_active)) AS slot
@@ -58,12 +71,17 @@ CROSS JOIN LATERAL (
     ORDER BY slot LIMIT 1
 ) free
 CROSS JOIN LATERAL (
-    SELECT id, model_id, failures FROM jobs
-    WHERE user_id = turn.user_id AND queue = :queue AND status = 'QUEUED' AND slot IS NULL
-      AND available_at <= now() AND model_id = ANY(:models)
-    ORDER BY priority DESC, seq
+    SELECT best.* FROM unnest(turn.models) AS wanted (model_id)
+    CROSS JOIN LATERAL (
+        SELECT id, model_id, failures, priority, seq FROM jobs
+        WHERE user_id = turn.user_id AND queue = :queue AND model_id = wanted.model_id
+          AND status = 'QUEUED' AND slot IS NULL AND available_at <= now()
+        ORDER BY priority DESC, seq
+        LIMIT 1
+        FOR UPDATE SKIP LOCKED
+    ) best
+    ORDER BY best.priority DESC, best.seq
     LIMIT 1
-    FOR UPDATE SKIP LOCKED
 ) job
 JOIN models model ON model.id = job.model_id
 ORDER BY turn.place
@@ -89,26 +107,34 @@ INSERT INTO job_events (job_id, attempt_id, type)
 SELECT id, attempt_id, 'job.dispatched' FROM updated ORDER BY attempt_id
 """)
 
+# All of the user's places in this queue, so that two models do not make two turns; those that
+# somebody else has locked just now are left out rather than waited for.
 _SERVED = text("""
-UPDATE user_queue SET last_admit_at = clock_timestamp()
-WHERE queue = :queue AND user_id = ANY(:users)
+UPDATE user_queue u SET last_admit_at = clock_timestamp()
+FROM (
+    SELECT user_id, queue, model_id FROM user_queue
+    WHERE queue = :queue AND user_id = ANY(:users) FOR UPDATE SKIP LOCKED
+) mine
+WHERE u.user_id = mine.user_id AND u.queue = mine.queue AND u.model_id = mine.model_id
 """)
 
-# A user who could not be served: nothing waits (NULL), a retry is due later, or something else
-# (slots, capacity, a model that nobody serves) stands in the way and is looked at again soon.
+# A user who could not be served: nothing waits (NULL), a retry is due later, or all slots are taken
+# (looked at again soon, should nothing wake them). They have had their turn all the same.
 _NOT_SERVED = text("""
-UPDATE user_queue u SET ready_at = (
+UPDATE user_queue u SET last_admit_at = clock_timestamp(), ready_at = (
     SELECT CASE WHEN min(available_at) > now()
         THEN least(min(available_at), now() + make_interval(secs => :recheck))
         ELSE now() + make_interval(secs => :recheck) END
     FROM (
         SELECT available_at FROM jobs
-        WHERE user_id = u.user_id AND queue = u.queue AND status = 'QUEUED' AND slot IS NULL
+        WHERE user_id = u.user_id AND queue = u.queue AND model_id = u.model_id
+          AND status = 'QUEUED' AND slot IS NULL
         ORDER BY priority DESC, seq LIMIT 100
     ) waiting
     HAVING count(*) > 0
 )
-WHERE queue = :queue AND user_id = ANY(:users)
+FROM unnest(CAST(:users AS uuid[]), CAST(:models AS text[])) AS row (user_id, model_id)
+WHERE u.queue = :queue AND u.user_id = row.user_id AND u.model_id = row.model_id
 """)
 
 
@@ -182,55 +208,73 @@ async def _admit_from_queue(
     for _ in range(_ROUNDS):
         if capacity.total <= 0 or not capacity.models:
             break
-        users = list(
-            (
-                await session.execute(
-                    _TURN, {"queue": queue, "limit": min(_USERS_A_ROUND, capacity.total)}
-                )
-            ).scalars()
-        )
-        if not users:
+        turns = (
+            await session.execute(
+                _TURN, {"queue": queue, "models": capacity.models, "limit": _USERS_A_ROUND}
+            )
+        ).all()
+        if not turns:
             break
         picks = (
             await session.execute(
                 _PICK,
                 {
-                    "users": users,
+                    "users": [turn.user_id for turn in turns],
+                    "models": [turn.model_id for turn in turns],
                     "queue": queue,
-                    "models": capacity.models,
                     "max_active": settings.max_active_jobs_per_user,
                 },
             )
         ).all()
+        # Who finds no room only because others came first keeps the place.
         taken = [pick for pick in picks if capacity.take(pick.model_id)]
-        attempts = [
-            AdmittedAttempt(new_id(), queue, int(pick.time_limit_seconds)) for pick in taken
-        ]
-        if taken:
-            await session.execute(
-                _ADMIT,
-                {
-                    "attempt_ids": [attempt.attempt_id for attempt in attempts],
-                    "job_ids": [pick.job_id for pick in taken],
-                    "slots": [pick.slot for pick in taken],
-                    "time_limits": [attempt.time_limit_seconds for attempt in attempts],
-                },
-            )
-            for pick in taken:
-                signal_after_commit(session, Signal(Channel.JOB_CHANGED, str(pick.job_id)))
-        await _turn_over(session, queue, users, served=[pick.user_id for pick in taken])
-        admitted += attempts
+        admitted += await _admit(session, queue, taken)
+        await _turn_over(
+            session,
+            queue,
+            served=[pick.user_id for pick in taken],
+            idle=_without(turns, users={pick.user_id for pick in picks}),
+        )
     return admitted
 
 
+def _without(turns: Sequence[Row[Any]], users: AbstractSet[UUID]) -> list[Row[Any]]:
+    return [turn for turn in turns if turn.user_id not in users]
+
+
+async def _admit(
+    session: AsyncSession, queue: str, picks: Sequence[Row[Any]]
+) -> list[AdmittedAttempt]:
+    if not picks:
+        return []
+    attempts = [AdmittedAttempt(new_id(), queue, int(pick.time_limit_seconds)) for pick in picks]
+    await session.execute(
+        _ADMIT,
+        {
+            "attempt_ids": [attempt.attempt_id for attempt in attempts],
+            "job_ids": [pick.job_id for pick in picks],
+            "slots": [pick.slot for pick in picks],
+            "time_limits": [attempt.time_limit_seconds for attempt in attempts],
+        },
+    )
+    for pick in picks:
+        signal_after_commit(session, Signal(Channel.JOB_CHANGED, str(pick.job_id)))
+    return attempts
+
+
 async def _turn_over(
-    session: AsyncSession, queue: str, users: Sequence[UUID], *, served: Sequence[UUID]
+    session: AsyncSession, queue: str, *, served: Sequence[UUID], idle: Sequence[Row[Any]]
 ) -> None:
-    """Send the served to the end of the round, and the others away until something changes."""
+    """Send the served to the end of the round, and the idle away until something changes."""
     if served:
         await session.execute(_SERVED, {"queue": queue, "users": served})
-    others = sorted({*users} - {*served})
-    if others:
+    if idle:
         await session.execute(
-            _NOT_SERVED, {"queue": queue, "users": others, "recheck": _RECHECK_SECONDS}
+            _NOT_SERVED,
+            {
+                "queue": queue,
+                "users": [turn.user_id for turn in idle],
+                "models": [turn.model_id for turn in idle],
+                "recheck": _RECHECK_SECONDS,
+            },
         )

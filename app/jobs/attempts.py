@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import assert_never
 from uuid import UUID
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.artifacts.tables import Artifact
@@ -20,23 +20,26 @@ from app.jobs.errors import (
     AttemptSupersededError,
     AttemptTokenError,
     ReportConflictError,
-    ResultIncompleteError,
 )
 from app.jobs.lifecycle import (
     FINAL_JOB_STATUSES,
+    GRACE_SECONDS,
     AttemptStatus,
     JobStatus,
-    retry_delay_seconds,
-    should_retry,
+)
+from app.jobs.outcomes import (
+    cancel_running,
+    clean,
+    end_attempt,
+    fail_or_retry,
+    requeue_released,
+    succeed,
 )
 from app.jobs.repository import (
-    announce_waiting_job,
     lock_job_of_attempt,
     move_attempt,
     move_job,
-    record_event,
     seconds,
-    wake_user,
 )
 from app.jobs.tables import Attempt, Job
 from contract.attempts import (
@@ -47,18 +50,11 @@ from contract.attempts import (
     AttemptReleased,
     AttemptSucceeded,
     ClaimRequest,
-    FailureCode,
     FinishReply,
     FinishRequest,
 )
 
-GRACE_SECONDS = 60
-"""What a worker gets beyond the model's time limit to stop and report."""
-
-_RELEASE_DELAY_SECONDS = 5
-"""How long a released job waits, so that a worker that cannot run it does not get it in a loop."""
-
-_MESSAGE_LIMIT = 500
+_LOG_TAIL_LIMIT = 20_000
 
 
 @dataclass(frozen=True)
@@ -88,7 +84,7 @@ class AttemptService:
     async def claim(self, attempt_id: UUID, request: ClaimRequest) -> ClaimedAttempt:
         """Give a worker the right to run an attempt, for as long as it keeps the lease alive.
 
-        The same claim again (same `claim_id`) answers the same.
+        The same claim again (same `claim_id`) answers the same token, and extends the lease.
 
         Raises:
             AttemptNotFoundError: there is no such attempt.
@@ -97,7 +93,9 @@ class AttemptService:
         """
         job, attempt = await self._lock(attempt_id)
         repeated = attempt.status == AttemptStatus.RUNNING and attempt.claim_id == request.claim_id
-        if not repeated:
+        if repeated:
+            await self._extend_lease(attempt)
+        else:
             attempt, job = await self._start(job, attempt, request)
         model = await self._session.get_one(Model, job.model_id)
         inputs = (
@@ -123,14 +121,10 @@ class AttemptService:
         job, attempt = await self.lock_running(attempt_id, token)
         if heartbeat.progress:
             job.progress_percent = max(job.progress_percent, heartbeat.progress.percent)
-            job.stage = _clean(heartbeat.progress.stage)
-            job.message = _clean(heartbeat.progress.message)
+            job.stage = clean(heartbeat.progress.stage)
+            job.message = clean(heartbeat.progress.message)
             signal_after_commit(self._session, Signal(Channel.JOB_CHANGED, str(job.id)))
-        attempt.lease_expires_at = func.least(
-            Attempt.deadline_at, func.now() + seconds(self._settings.lease_seconds)
-        )
-        await self._session.flush()
-        await self._session.refresh(attempt, ["lease_expires_at"])
+        await self._extend_lease(attempt)
         assert attempt.lease_expires_at is not None
         return AttemptHeartbeatReply(
             cancel_requested=job.cancel_requested_at is not None,
@@ -140,7 +134,7 @@ class AttemptService:
     async def finish(self, attempt_id: UUID, token: str, report: FinishRequest) -> FinishReply:
         """End an attempt and decide what becomes of its job.
 
-        An identical repeat answers the same, marked `replayed`.
+        An identical repeat changes nothing: it answers the job's status now, marked `replayed`.
 
         Raises:
             AttemptNotFoundError, AttemptTokenError: no such attempt, or not its worker.
@@ -161,90 +155,52 @@ class AttemptService:
             raise AttemptSupersededError
         match report:
             case AttemptSucceeded():
-                ended = await self._succeed(job, attempt, report, report_hash)
+                ended = await succeed(self._session, job, attempt, report, report_hash)
             case AttemptFailed():
-                await self._end_attempt(
+                await end_attempt(
+                    self._session,
                     attempt,
                     AttemptStatus.FAILED,
                     report_hash=report_hash,
                     error_code=report.code,
-                    error_message=_clean(report.message),
+                    error_message=clean(report.message),
+                    log_tail=clean(report.log_tail, limit=_LOG_TAIL_LIMIT),
                 )
-                ended = await self._after_failure(
-                    job, attempt, report.code, report.message, permanent=report.permanent
+                ended = await fail_or_retry(
+                    self._session,
+                    self._settings,
+                    job,
+                    attempt,
+                    report.code,
+                    report.message,
+                    permanent=report.permanent,
                 )
             case AttemptCancelled():
                 if job.cancel_requested_at is None:
                     raise ReportConflictError(
                         "Nobody asked to cancel this job. Report `released` to hand it back."
                     )
-                await self._end_attempt(attempt, AttemptStatus.CANCELLED, report_hash=report_hash)
-                ended = await self._cancel(job, attempt)
+                await end_attempt(
+                    self._session, attempt, AttemptStatus.CANCELLED, report_hash=report_hash
+                )
+                ended = await cancel_running(self._session, job, attempt)
             case AttemptReleased():
-                await self._end_attempt(attempt, AttemptStatus.RELEASED, report_hash=report_hash)
-                ended = await self._requeue_released(job, attempt, report.reason)
+                await end_attempt(
+                    self._session, attempt, AttemptStatus.RELEASED, report_hash=report_hash
+                )
+                ended = await requeue_released(
+                    self._session, self._settings, job, attempt, report.reason
+                )
             case _:
                 assert_never(report)
         return FinishReply(job_status=ended.status)
 
-    async def take_over(self, attempt_id: UUID) -> Job | None:
-        """Declare a silent attempt LOST and decide what becomes of its job.
-
-        Returns:
-            The job, or None if the attempt has reported or ended in the meantime.
-        """
-        found = await lock_job_of_attempt(self._session, attempt_id)
-        if found is None:
-            return None
-        job, attempt = found
-        now = (await self._session.execute(select(func.now()))).scalar_one()
-        if (
-            attempt.status != AttemptStatus.RUNNING
-            or attempt.lease_expires_at is None
-            or attempt.lease_expires_at >= now
-        ):
-            return None
-        timed_out = attempt.deadline_at is not None and now >= attempt.deadline_at
-        code = FailureCode.TIME_LIMIT_EXCEEDED if timed_out else FailureCode.WORKER_LOST
-        message = (
-            f"The attempt ran longer than the model's limit of {attempt.time_limit_seconds} s."
-            if timed_out
-            else f"The worker {attempt.worker_name} stopped answering."
+    async def _extend_lease(self, attempt: Attempt) -> None:
+        attempt.lease_expires_at = func.least(
+            Attempt.deadline_at, func.now() + seconds(self._settings.lease_seconds)
         )
-        await self._end_attempt(
-            attempt, AttemptStatus.LOST, error_code=code.value, error_message=message
-        )
-        await record_event(
-            self._session,
-            job.id,
-            "attempt.lost",
-            attempt_id=attempt.id,
-            data={"worker": attempt.worker_name, "code": code.value},
-        )
-        return await self._after_failure(job, attempt, code.value, message, permanent=False)
-
-    async def withdraw(self, attempt_id: UUID) -> bool:
-        """Take back a dispatched attempt that nobody has claimed; its job waits again.
-
-        Returns:
-            Whether it was still unclaimed.
-        """
-        found = await lock_job_of_attempt(self._session, attempt_id)
-        if found is None or found[1].status != AttemptStatus.DISPATCHED:
-            return False
-        job, attempt = found
-        await move_attempt(
-            self._session,
-            attempt.id,
-            AttemptStatus.RELEASED,
-            expected={AttemptStatus.DISPATCHED},
-        )
-        if job.current_attempt_id == attempt.id and job.status == JobStatus.QUEUED:
-            await release_slot(self._session, job)
-        await record_event(self._session, job.id, "attempt.withdrawn", attempt_id=attempt.id)
-        return True
-
-    # --- steps -----------------------------------------------------------------------------------
+        await self._session.flush()
+        await self._session.refresh(attempt, ["lease_expires_at"])
 
     async def _lock(self, attempt_id: UUID) -> tuple[Job, Attempt]:
         found = await lock_job_of_attempt(self._session, attempt_id)
@@ -310,152 +266,6 @@ class AttemptService:
             raise _why_not_running(job, attempt)
         return running, started
 
-    async def _end_attempt(self, attempt: Attempt, target: AttemptStatus, **values: object) -> None:
-        ended = await move_attempt(
-            self._session, attempt.id, target, expected={AttemptStatus.RUNNING}, **values
-        )
-        if ended is None:
-            raise AttemptSupersededError
-
-    async def _succeed(
-        self, job: Job, attempt: Attempt, report: AttemptSucceeded, report_hash: str
-    ) -> Job:
-        committed = {
-            row.id: row.kind
-            for row in (
-                await self._session.execute(
-                    select(Artifact.id, Artifact.kind).where(Artifact.attempt_id == attempt.id)
-                )
-            )
-        }
-        missing = [str(id_) for id_ in report.artifact_ids if id_ not in committed]
-        if missing:
-            raise ResultIncompleteError(
-                f"Not committed by this attempt: {', '.join(missing[:5])}. "
-                "Upload and commit every artifact before reporting success."
-            )
-        model = await self._session.get_one(Model, job.model_id)
-        if model.main_artifact not in {committed[id_] for id_ in report.artifact_ids}:
-            raise ResultIncompleteError(
-                f"The report has no artifact of kind {model.main_artifact}, "
-                f"which is what {model.id} makes."
-            )
-        await self._end_attempt(
-            attempt, AttemptStatus.SUCCEEDED, report_hash=report_hash, metrics=report.metrics
-        )
-        ended = await move_job(
-            self._session,
-            job.id,
-            JobStatus.SUCCEEDED,
-            expected={JobStatus.RUNNING},
-            attempt_id=attempt.id,
-            event_type="job.succeeded",
-            event_data={"artifacts": len(report.artifact_ids)},
-            progress_percent=100,
-            stage="finished",
-            message=None
-            if job.cancel_requested_at is None
-            else "It had finished before the cancellation reached the worker.",
-        )
-        return _must(ended)
-
-    async def _after_failure(
-        self, job: Job, attempt: Attempt, code: str, message: str, *, permanent: bool
-    ) -> Job:
-        """One more failure: cancelled if that was asked for, tried again if it is worth it."""
-        if job.cancel_requested_at is not None:
-            return await self._cancel(job, attempt)
-        failures = job.failures + 1
-        message = _clean(message) or code
-        if not should_retry(failures=failures, max_attempts=job.max_attempts, permanent=permanent):
-            return _must(
-                await move_job(
-                    self._session,
-                    job.id,
-                    JobStatus.FAILED,
-                    expected={JobStatus.RUNNING},
-                    attempt_id=attempt.id,
-                    event_type="job.failed",
-                    event_data={"code": code, "message": message, "permanent": permanent},
-                    failures=failures,
-                    error_code=code,
-                    error_message=message,
-                    error_permanent=permanent,
-                    message=None,
-                )
-            )
-        delay = retry_delay_seconds(
-            failures, self._settings.retry_base_seconds, self._settings.retry_max_seconds
-        )
-        note = f"Attempt {failures} of {job.max_attempts} failed ({code}); trying again."
-        return _must(
-            await move_job(
-                self._session,
-                job.id,
-                JobStatus.QUEUED,
-                expected={JobStatus.RUNNING},
-                attempt_id=attempt.id,
-                event_type="job.retry_scheduled",
-                event_data={"code": code, "message": message, "delay_seconds": delay},
-                failures=failures,
-                available_at=func.now() + seconds(delay),
-                progress_percent=0,
-                stage="waiting to retry",
-                message=note,
-            )
-        )
-
-    async def _requeue_released(self, job: Job, attempt: Attempt, reason: str) -> Job:
-        if job.cancel_requested_at is not None:
-            return await self._cancel(job, attempt)
-        return _must(
-            await move_job(
-                self._session,
-                job.id,
-                JobStatus.QUEUED,
-                expected={JobStatus.RUNNING},
-                attempt_id=attempt.id,
-                event_type="attempt.released",
-                event_data={"worker": attempt.worker_name, "reason": _clean(reason)},
-                available_at=func.now() + seconds(_RELEASE_DELAY_SECONDS),
-                progress_percent=0,
-                stage=None,
-                message=None,
-            )
-        )
-
-    async def _cancel(self, job: Job, attempt: Attempt) -> Job:
-        return _must(
-            await move_job(
-                self._session,
-                job.id,
-                JobStatus.CANCELLED,
-                expected={JobStatus.RUNNING},
-                attempt_id=attempt.id,
-                event_type="job.cancelled",
-                message=None,
-            )
-        )
-
-
-async def release_slot(session: AsyncSession, job: Job) -> None:
-    """Put a QUEUED job that was dispatched back among those that wait."""
-    await session.execute(
-        update(Job)
-        .where(Job.id == job.id)
-        .values(slot=None)
-        .execution_options(synchronize_session=False)
-    )
-    await announce_waiting_job(session, job)
-    await wake_user(session, job.user_id)
-
-
-def _must(job: Job | None) -> Job:
-    """The job's row is locked and was checked, so the gate cannot have refused."""
-    if job is None:
-        raise AttemptSupersededError
-    return job
-
 
 def _why_not_running(job: Job, attempt: Attempt) -> AttemptGoneError | AttemptSupersededError:
     if attempt.status == AttemptStatus.CANCELLED or job.status in {
@@ -466,8 +276,3 @@ def _why_not_running(job: Job, attempt: Attempt) -> AttemptGoneError | AttemptSu
     if job.status in FINAL_JOB_STATUSES:
         return AttemptSupersededError(f"The job has ended: {job.status}.")
     return AttemptSupersededError()
-
-
-def _clean(value: str | None) -> str | None:
-    """Text of a worker without what Postgres cannot store, at a readable length."""
-    return value.replace("\x00", "\N{REPLACEMENT CHARACTER}")[:_MESSAGE_LIMIT] if value else None

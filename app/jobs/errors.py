@@ -45,6 +45,13 @@ class IdempotencyInFlightError(AppError):
     code = "IDEMPOTENCY_IN_FLIGHT"
 
 
+class NoWorkerError(AppError):
+    """No live worker serves this model. Without `require_worker` the job would wait for one."""
+
+    status = 409
+    code = "NO_WORKER"
+
+
 class AttemptNotFoundError(AppError):
     """There is no such attempt."""
 

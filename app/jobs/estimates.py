@@ -14,15 +14,22 @@ MAX_POSITION = 1000
 
 _RUN_SAMPLE = 50
 
-# Under round robin, the jobs ahead of the r-th job of one user are its own r - 1 and, of each
-# other user with something waiting, the first r at most.
+# Under round robin, the jobs ahead of the r-th job of one user and model are its own r - 1 and, of
+# each other place in the round with something waiting, the first r at most.
 _JOBS_AHEAD = text("""
 WITH mine AS (
     SELECT count(*) AS rank FROM (
-        SELECT 1 FROM jobs
-        WHERE user_id = :user_id AND queue = :queue AND status = 'QUEUED' AND slot IS NULL
-          AND (priority > :priority OR (priority = :priority AND seq < :seq))
-        LIMIT :limit
+        (
+            SELECT 1 FROM jobs
+            WHERE user_id = :user_id AND queue = :queue AND model_id = :model_id
+              AND status = 'QUEUED' AND slot IS NULL AND priority > :priority
+            LIMIT :limit
+        ) UNION ALL (
+            SELECT 1 FROM jobs
+            WHERE user_id = :user_id AND queue = :queue AND model_id = :model_id
+              AND status = 'QUEUED' AND slot IS NULL AND priority = :priority AND seq < :seq
+            LIMIT :limit
+        )
     ) own
 )
 SELECT (SELECT rank FROM mine) + (
@@ -31,11 +38,12 @@ SELECT (SELECT rank FROM mine) + (
         FROM user_queue u
         CROSS JOIN LATERAL (
             SELECT 1 FROM jobs j
-            WHERE j.user_id = u.user_id AND j.queue = u.queue
+            WHERE j.user_id = u.user_id AND j.queue = u.queue AND j.model_id = u.model_id
               AND j.status = 'QUEUED' AND j.slot IS NULL
             LIMIT (SELECT rank + 1 FROM mine)
         ) waiting
-        WHERE u.queue = :queue AND u.ready_at IS NOT NULL AND u.user_id <> :user_id
+        WHERE u.queue = :queue AND u.ready_at IS NOT NULL
+          AND (u.user_id, u.model_id) <> (:user_id, :model_id)
         LIMIT :limit
     ) others
 )
@@ -122,7 +130,13 @@ async def _estimate(
         waiting = (
             await session.execute(
                 _JOBS_AHEAD,
-                {"user_id": user_id, "queue": queue, "limit": MAX_POSITION, **ahead},
+                {
+                    "user_id": user_id,
+                    "queue": queue,
+                    "model_id": model_id,
+                    "limit": MAX_POSITION,
+                    **ahead,
+                },
             )
         ).scalar_one()
     position = min(waiting + 1, MAX_POSITION)

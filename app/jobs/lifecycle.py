@@ -68,7 +68,9 @@ ATTEMPT_TRANSITIONS: dict[AttemptStatus, frozenset[AttemptStatus]] = {
 FINAL_JOB_STATUSES = frozenset(
     {JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED}
 )
-LIVE_ATTEMPT_STATUSES = frozenset({AttemptStatus.DISPATCHED, AttemptStatus.RUNNING})
+
+GRACE_SECONDS = 600
+"""How long after the model's time limit an attempt's worker may still deliver its result."""
 
 
 class IllegalTransitionError(Exception):

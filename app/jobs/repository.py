@@ -5,10 +5,12 @@ for each other.
 """
 
 from collections.abc import Collection
+from collections.abc import Set as AbstractSet
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Interval, cast, func, insert, literal, or_, select, text, update
+import structlog
+from sqlalchemy import Interval, cast, func, insert, literal, select, text, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -23,6 +25,8 @@ from app.jobs.lifecycle import (
     check_job_transition,
 )
 from app.jobs.tables import Attempt, Job, JobEvent, UserQueue
+
+_HOLDING_SLOTS = frozenset({JobStatus.QUEUED, JobStatus.RUNNING})
 
 
 def seconds(value: float) -> Any:
@@ -52,7 +56,7 @@ async def move_job(
     job_id: UUID,
     target: JobStatus,
     *,
-    expected: Collection[JobStatus],
+    expected: AbstractSet[JobStatus],
     event_type: str,
     event_data: dict[str, Any] | None = None,
     attempt_id: UUID | None = None,
@@ -113,10 +117,10 @@ async def move_job(
         attempt_id=attempt_id,
         data={"status": target.value, **(event_data or {})},
     )
+    if target is not JobStatus.RUNNING and expected & _HOLDING_SLOTS:
+        await wake_user(session, job.user_id)
     if target is JobStatus.QUEUED:
         await announce_waiting_job(session, job)
-    if target is not JobStatus.RUNNING:
-        await wake_user(session, job.user_id)
     return job
 
 
@@ -150,11 +154,11 @@ async def move_attempt(
 async def announce_waiting_job(session: AsyncSession, job: Job) -> None:
     """Put a QUEUED job's user into the round robin, due when it is, and wake the dispatcher."""
     statement = pg_insert(UserQueue).values(
-        user_id=job.user_id, queue=job.queue, ready_at=job.available_at
+        user_id=job.user_id, queue=job.queue, model_id=job.model_id, ready_at=job.available_at
     )
     await session.execute(
         statement.on_conflict_do_update(
-            index_elements=["user_id", "queue"],
+            index_elements=["user_id", "queue", "model_id"],
             set_={"ready_at": func.least(UserQueue.ready_at, statement.excluded.ready_at)},
         )
     )
@@ -162,24 +166,24 @@ async def announce_waiting_job(session: AsyncSession, job: Job) -> None:
 
 
 async def wake_user(session: AsyncSession, user_id: UUID) -> None:
-    """A slot has become free: whatever of this user was waiting for one is due now."""
-    mine = (
-        select(UserQueue.user_id, UserQueue.queue)
-        .where(UserQueue.user_id == user_id, UserQueue.ready_at > func.now())
-        .order_by(UserQueue.queue)
+    """A slot has become free: whatever of this user was waiting for one is due now.
+
+    Locks all of the user's rows in one order, so that two of these cannot wait for each other.
+    """
+    rows = await session.execute(
+        select(UserQueue.queue)
+        .where(UserQueue.user_id == user_id)
+        .order_by(UserQueue.queue, UserQueue.model_id)
         .with_for_update()
-        .subquery()
     )
-    queues = (
-        await session.execute(
-            update(UserQueue)
-            .where(UserQueue.user_id == mine.c.user_id, UserQueue.queue == mine.c.queue)
-            .values(ready_at=func.now())
-            .returning(UserQueue.queue)
-            .execution_options(synchronize_session=False)
-        )
-    ).scalars()
-    for queue in {*queues}:
+    queues = {*rows.scalars()}
+    await session.execute(
+        update(UserQueue)
+        .where(UserQueue.user_id == user_id, UserQueue.ready_at > func.now())
+        .values(ready_at=func.now())
+        .execution_options(synchronize_session=False)
+    )
+    for queue in queues:
         signal_after_commit(session, Signal(Channel.WORK_READY, queue))
 
 
@@ -211,6 +215,7 @@ async def lock_job_of_attempt(
         return None
     # Read after the lock was granted, so that it is as new as the job.
     attempt = await session.get_one(Attempt, attempt_id, populate_existing=True)
+    structlog.contextvars.bind_contextvars(job_id=str(job.id), attempt_id=str(attempt.id))
     return job, attempt
 
 
@@ -257,15 +262,13 @@ async def find_expired_jobs(session: AsyncSession, limit: int) -> list[UUID]:
                 select(Job.id)
                 .where(
                     Job.expires_at < func.now(),
-                    or_(
-                        *(
-                            Job.status == status.value
-                            for status in (
-                                JobStatus.SUCCEEDED,
-                                JobStatus.FAILED,
-                                JobStatus.CANCELLED,
-                            )
-                        )
+                    # As the partial index has it.
+                    Job.status.in_(
+                        [
+                            JobStatus.SUCCEEDED.value,
+                            JobStatus.FAILED.value,
+                            JobStatus.CANCELLED.value,
+                        ]
                     ),
                 )
                 .order_by(Job.expires_at)

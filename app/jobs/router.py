@@ -2,10 +2,12 @@
 
 import base64
 import binascii
+from collections.abc import AsyncIterator
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Query, Request, Response, status
+import structlog
+from fastapi import APIRouter, BackgroundTasks, Header, Query, Request, Response, status
 from fastapi.responses import StreamingResponse
 
 from app.accounts.dependencies import CurrentPrincipal
@@ -28,6 +30,7 @@ from app.jobs.errors import (
     IdempotencyMismatchError,
     JobNotFoundError,
     JobStateError,
+    NoWorkerError,
 )
 from app.jobs.estimates import estimate_new_job
 from app.jobs.lifecycle import FINAL_JOB_STATUSES
@@ -43,11 +46,13 @@ from app.jobs.schemas import (
     MetricsOut,
     ValidationOut,
 )
-from app.jobs.views import present_job
+from app.jobs.views import missing_worker_warning, present_job, waiting_job_warning
 from app.jobs.watching import stream_events, wait_until
+from app.queueing.rq_queue import WorkerCommands
 from app.web.conditional import etag_of, matches, preferred_wait
 from app.web.dependencies import SettingsDependency, StoreDependency
 from app.web.problems import problem_responses
+from app.web.watchers import TooManyWatchersError, Watchers
 from app.workers.service import live_fleet
 
 router = APIRouter(
@@ -95,7 +100,7 @@ def _context(request: Request) -> submission.RequestContext:
     status_code=status.HTTP_201_CREATED,
     summary="Create a job",
     responses=problem_responses(
-        *_FITNESS_ERRORS, IdempotencyMismatchError, IdempotencyInFlightError
+        *_FITNESS_ERRORS, IdempotencyMismatchError, IdempotencyInFlightError, NoWorkerError
     ),
 )
 async def create_job(  # noqa: PLR0917
@@ -105,12 +110,18 @@ async def create_job(  # noqa: PLR0917
     principal: CurrentPrincipal,
     database: DatabaseDependency,
     store: StoreDependency,
+    settings: SettingsDependency,
     idempotency_key: IdempotencyKey = None,
     x_idempotency_key: IdempotencyKey = None,
+    *,
+    require_worker: Annotated[
+        bool, Query(description="refuse the job (409) if no live worker serves its model now")
+    ] = False,
 ) -> JobOut:
     """Check everything, then queue the job. Nothing is left behind if any check fails.
 
     Uploaded files must exist, be yours, small enough for the model and really of an accepted type.
+    A job whose model no live worker serves is queued with a `warning`, and waits for one.
     """
     key = idempotency_key or x_idempotency_key
     body_hash = submission.request_hash(body) if key else None
@@ -118,10 +129,14 @@ async def create_job(  # noqa: PLR0917
     if key and body_hash:
         # A replay answers even if the upload has been deleted since.
         job = await submission.find_replay(database, principal, key, body_hash)
-    created = False
+    created, warning = False, None
     if job is None:
         checked = await submission.check_request(database, store, principal, body)
         async with database.transaction() as session:
+            fleet = await live_fleet(session, settings.worker_live_seconds)
+            warning = missing_worker_warning(fleet, checked.model)
+            if warning and require_worker:
+                raise NoWorkerError
             job, created = await submission.create_job(
                 session,
                 principal,
@@ -132,8 +147,11 @@ async def create_job(  # noqa: PLR0917
             )
     if not created:
         response.headers["Idempotency-Replayed"] = "true"
+        async with database.transaction() as session:
+            warning = await waiting_job_warning(session, settings, job)
+    structlog.contextvars.bind_contextvars(job_id=str(job.id))
     response.headers["Location"] = f"/api/v1/jobs/{job.id}"
-    return JobOut.of(job)
+    return JobOut.of(job, warning=warning)
 
 
 @router.post(
@@ -218,7 +236,9 @@ async def metrics(
     summary="Get a job",
     response_model=JobOut,
     responses={
-        **problem_responses(NotAuthenticatedError, ForbiddenError, JobNotFoundError),
+        **problem_responses(
+            NotAuthenticatedError, ForbiddenError, JobNotFoundError, TooManyWatchersError
+        ),
         304: {"description": "Not changed since the `If-None-Match` entity tag"},
     },
 )
@@ -258,9 +278,11 @@ async def get_job(  # noqa: PLR0917
 
     wait = preferred_wait(prefer)
     if wait:
-        body, etag, _ = await wait_until(
-            database, job_id, look, enough, seconds=wait, stopping=request.app.state.stopping
-        )
+        state = request.app.state
+        with state.watchers.counted(principal.user_id):
+            body, etag, _ = await wait_until(
+                database, job_id, look, enough, seconds=wait, stopping=state.stopping
+            )
     else:
         body, etag, _ = await look()
     headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
@@ -271,12 +293,15 @@ async def get_job(  # noqa: PLR0917
     return Response(body, media_type="application/json", headers=headers)
 
 
+@router.get("/{job_id}/events/", include_in_schema=False)
 @router.get(
     "/{job_id}/events",
     summary="What happened to a job",
     response_model=EventList,
     responses={
-        **problem_responses(NotAuthenticatedError, ForbiddenError, JobNotFoundError),
+        **problem_responses(
+            NotAuthenticatedError, ForbiddenError, JobNotFoundError, TooManyWatchersError
+        ),
         200: {
             "description": "The events, as a list or, with `Accept: text/event-stream`, live",
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
@@ -311,14 +336,23 @@ async def job_events(  # noqa: PLR0917
             )
             listing = EventList(items=[EventOut.of(event) for event in events])
             return Response(listing.model_dump_json(), media_type="application/json")
+    watchers: Watchers = request.app.state.watchers
+    watchers.check(principal.user_id)  # an error can only be answered before the stream begins
+
+    async def counted() -> AsyncIterator[str]:
+        with watchers.counted(principal.user_id):
+            async for part in stream:
+                yield part
+
+    stream = stream_events(
+        database,
+        job_id,
+        after=after,
+        type_pattern=event_type,
+        stopping=request.app.state.stopping,
+    )
     return StreamingResponse(
-        stream_events(
-            database,
-            job_id,
-            after=after,
-            type_pattern=event_type,
-            stopping=request.app.state.stopping,
-        ),
+        counted(),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )
@@ -332,10 +366,20 @@ _CONTROL_ERRORS = (NotAuthenticatedError, ForbiddenError, JobNotFoundError, JobS
     "/{job_id}/cancel", summary="Cancel a job", responses=problem_responses(*_CONTROL_ERRORS)
 )
 async def cancel_job(
-    job_id: UUID, principal: CurrentPrincipal, session: SessionDependency
+    job_id: UUID,
+    request: Request,
+    principal: CurrentPrincipal,
+    session: SessionDependency,
+    background: BackgroundTasks,
 ) -> JobOut:
     """Cancel a job that has not ended: a queued one at once, a running one as soon as it stops."""
-    return JobOut.of(await service.cancel_job(session, principal, job_id))
+    job = await service.cancel_job(session, principal, job_id)
+    attempt = await service.running_attempt(session, job)
+    if attempt is not None:
+        # Only to be quicker: the next heartbeat's answer says the same. Runs after the commit.
+        commands: WorkerCommands = request.app.state.worker_commands
+        background.add_task(commands.stop, attempt.worker_name or "", attempt.id)
+    return JobOut.of(job)
 
 
 @router.post(

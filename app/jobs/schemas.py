@@ -114,6 +114,9 @@ class JobOut(BaseModel):
     eta_seconds: float | None = Field(description="estimated seconds to the end")
     error: JobErrorOut | None
     previews: list[PreviewOut]
+    warning: str | None = Field(
+        default=None, description="what its user should know, such as that no worker is there yet"
+    )
     requested_by: UUID
     created_at: UtcDatetime
     started_at: UtcDatetime | None
@@ -128,6 +131,7 @@ class JobOut(BaseModel):
         previews: list[PreviewOut] | None = None,
         estimate: Estimate | None = None,
         eta_seconds: float | None = None,
+        warning: str | None = None,
     ) -> "JobOut":
         """The job with what is known beside its row."""
         started = job.status != JobStatus.QUEUED and job.started_at is not None
@@ -154,6 +158,7 @@ class JobOut(BaseModel):
             if job.error_code
             else None,
             previews=previews or [],
+            warning=warning,
             requested_by=job.user_id,
             created_at=job.created_at,
             started_at=job.started_at,

@@ -15,9 +15,16 @@ from app.catalog.service import get_model
 from app.catalog.tables import Model
 from app.jobs.errors import JobNotFoundError, JobStateError
 from app.jobs.lifecycle import FINAL_JOB_STATUSES, AttemptStatus, JobStatus
-from app.jobs.repository import find_job, lock_job, move_attempt, move_job, record_event
+from app.jobs.repository import (
+    announce_waiting_job,
+    find_job,
+    lock_job,
+    move_attempt,
+    move_job,
+    record_event,
+)
 from app.jobs.schemas import JobFilters
-from app.jobs.tables import Job
+from app.jobs.tables import Attempt, Job
 
 
 def _require(principal: Principal, job: Job | None, *, own: Permission, any_: Permission) -> Job:
@@ -157,7 +164,10 @@ async def retry_job(session: AsyncSession, principal: Principal, job_id: UUID) -
         expected={JobStatus.FAILED, JobStatus.CANCELLED},
         event_type="job.retried",
         event_data={"by": principal.username},
+        queue=model.queue,
+        model_version=model.version,
         failures=0,
+        releases=0,
         max_attempts=model.max_attempts,
         available_at=func.now(),
         cancel_requested_at=None,
@@ -179,6 +189,35 @@ async def readable_artifacts(
     """A job that the principal may read, with its visible artifacts."""
     job = await get_job(session, principal, job_id)
     return job, await visible_artifacts(session, job)
+
+
+async def running_attempt(session: AsyncSession, job: Job) -> Attempt | None:
+    """The attempt that runs a job just now; None if nobody does."""
+    if job.status != JobStatus.RUNNING or job.current_attempt_id is None:
+        return None
+    return await session.get_one(Attempt, job.current_attempt_id)
+
+
+async def move_waiting_jobs(session: AsyncSession, model_id: str, queue: str) -> int:
+    """Let a model's waiting jobs wait in another queue; returns how many."""
+    moved = (
+        await session.execute(
+            update(Job)
+            .where(
+                Job.model_id == model_id,
+                Job.queue != queue,
+                Job.status == JobStatus.QUEUED.value,
+                Job.slot.is_(None),
+            )
+            .values(queue=queue)
+            .returning(Job)
+            .execution_options(synchronize_session=False)
+        )
+    ).scalars()
+    jobs = list(moved)
+    for job in jobs:
+        await announce_waiting_job(session, job)
+    return len(jobs)
 
 
 async def model_of(session: AsyncSession, job: Job) -> Model:

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.accounts.principal import Principal
 from app.accounts.roles import Permission
 from app.artifacts.tables import Artifact
-from app.artifacts.uploads import CheckedUpload, check_upload, find_upload
+from app.artifacts.uploads import CheckedUpload, check_upload, find_upload, keep_uploads
 from app.catalog.parameters import check_prompt, complete_parameters, upload_parameters
 from app.catalog.service import get_model
 from app.catalog.tables import Model
@@ -140,6 +140,7 @@ async def create_job(
         available_at=func.now(),
         created_at=func.now(),
     )
+    await keep_uploads(session, checked.uploads)
     session.add(job)
     await session.flush()
     session.add_all(

@@ -57,6 +57,7 @@ class Job(Base):
             "ix_jobs_waiting",
             "user_id",
             "queue",
+            "model_id",
             text("priority DESC"),
             "seq",
             postgresql_where=text("status = 'QUEUED' AND slot IS NULL"),
@@ -70,6 +71,7 @@ class Job(Base):
         ),
         Index("ix_jobs_user_id_id", "user_id", text("id DESC")),
         Index("ix_jobs_organisation_id_id", "organisation_id", text("id DESC")),
+        Index("ix_jobs_organisation_id_status_id", "organisation_id", "status", text("id DESC")),
         Index(
             "ix_jobs_expires_at",
             "expires_at",
@@ -93,10 +95,14 @@ class Job(Base):
     failures: Mapped[int] = mapped_column(
         SmallInteger, server_default=text("0"), doc="attempts that failed or were lost"
     )
+    releases: Mapped[int] = mapped_column(
+        SmallInteger, server_default=text("0"), doc="attempts handed back since the last failure"
+    )
     slot: Mapped[int | None] = mapped_column(
         SmallInteger, doc="which of the user's active places it holds, from dispatch to its end"
     )
     current_attempt_id: Mapped[UUID | None]
+    main_artifact_id: Mapped[UUID | None] = mapped_column(doc="what `download` answers with")
     available_at: Mapped[datetime] = mapped_column(
         server_default=func.now(), doc="not dispatched before"
     )
@@ -183,6 +189,7 @@ class Attempt(Base):
     report_hash: Mapped[str | None] = mapped_column(doc="of the finish report, to know a repeat")
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
+    log_tail: Mapped[str | None] = mapped_column(doc="the last lines of a run that failed")
     metrics: Mapped[dict[str, float] | None]
 
 
@@ -201,10 +208,11 @@ class JobEvent(Base):
 
 
 class UserQueue(Base):
-    """One user's place in the round robin of one queue.
+    """One user's place in the round robin of one queue, for each model the user has asked for.
 
-    `ready_at` is when the user may next have something to dispatch: NULL when nothing waits, in
-    the future when all slots are taken or a retry has to wait.
+    By model, so that jobs nobody can serve now stand in nobody's way. `ready_at` is when the user
+    may next have something to dispatch: NULL when nothing waits, in the future when all slots are
+    taken or a retry has to wait.
     """
 
     __tablename__ = "user_queue"
@@ -212,6 +220,7 @@ class UserQueue(Base):
         Index(
             "ix_user_queue_turn",
             "queue",
+            "model_id",
             text("last_admit_at NULLS FIRST"),
             "user_id",
             postgresql_where=text("ready_at IS NOT NULL"),
@@ -222,5 +231,6 @@ class UserQueue(Base):
         ForeignKey("users.id", ondelete="CASCADE"), primary_key=True
     )
     queue: Mapped[str] = mapped_column(primary_key=True)
+    model_id: Mapped[str] = mapped_column(primary_key=True)
     ready_at: Mapped[datetime | None]
     last_admit_at: Mapped[datetime | None]

@@ -20,6 +20,9 @@ _LOOK_SECONDS = 2.0
 _KEEP_ALIVE_SECONDS = 15.0
 _PAGE = 200
 
+STREAM_SECONDS = 600.0
+"""A stream ends after this; the client comes back by itself, and its key is checked again."""
+
 
 async def wait_until(
     database: Database,
@@ -69,8 +72,9 @@ async def stream_events(
     yield "retry: 2000\n\n"
     last_progress = ""
     quiet_since = time.monotonic()
+    end = quiet_since + STREAM_SECONDS
     with database.signals.listen(Channel.JOB_CHANGED, str(job_id)) as changed:
-        while not stopping.is_set():
+        while not stopping.is_set() and time.monotonic() < end:
             changed.clear()
             async with database.transaction() as session:
                 # The job first: events that come after this look belong to the next one.

@@ -50,7 +50,7 @@ async def _repeat(
 
 async def run(settings: Settings, stopping: asyncio.Event) -> None:
     """Run every duty until told to stop."""
-    signals = Signals(settings.database_url)
+    signals = Signals(settings.database_dsn)
     database = Database(settings.database_url, signals, pool_size=4)
     queues = RqQueues(settings.redis_url)
     store = MinioStore(settings)
@@ -74,6 +74,7 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
     finally:
         await signals.stop()
         await queues.close()
+        await store.close()
         await database.close()
         log.info("dispatcher stopped")
 

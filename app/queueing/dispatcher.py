@@ -8,8 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.config import Settings
 from app.db.session import Database
 from app.jobs.admission import AdmittedAttempt, admit_jobs
-from app.jobs.attempts import AttemptService
 from app.jobs.lifecycle import AttemptStatus
+from app.jobs.recovery import withdraw
 from app.jobs.repository import seconds
 from app.jobs.tables import Attempt
 from app.logs import get_logger
@@ -99,13 +99,15 @@ class Dispatcher:
             ).all()
         withdrawn = 0
         for attempt_id, queue in stranded:
-            async with self._database.transaction() as session:
-                if await AttemptService(session, self._settings).withdraw(attempt_id):
-                    withdrawn += 1
             try:
+                async with self._database.transaction() as session:
+                    withdrawn += await withdraw(session, attempt_id)
                 await self._queues.remove(queue, [attempt_id])
             except QueueUnavailableError:
                 log.debug("redis is away; a withdrawn attempt will be refused at claim")
+            except Exception:
+                # One that cannot be withdrawn now must not hold up the others.
+                log.exception("an attempt could not be withdrawn", attempt_id=str(attempt_id))
         if withdrawn:
             log.info("withdrew attempts that nobody is there to take", attempts=withdrawn)
         return withdrawn
@@ -119,8 +121,8 @@ class Dispatcher:
                 func.coalesce(Attempt.pushed_at, Attempt.dispatched_at) < seen_before,
             )
             .order_by(Attempt.dispatched_at)
-            .limit(_BATCH)
         )
+        # No limit: their number is bounded by what live workers can take.
         return [AdmittedAttempt(row.id, row.queue, row.time_limit_seconds) for row in rows]
 
     async def _push(self, attempts: list[AdmittedAttempt]) -> None:

@@ -4,14 +4,10 @@ A crash between the two leaves objects, never a row that promises what is gone. 
 list of every object there ever was a permission for, so nothing can be forgotten.
 """
 
-from sqlalchemy import and_, delete, exists, func, select
-from sqlalchemy.ext.asyncio import AsyncSession
-
-from app.artifacts.tables import Artifact, UploadTicket
+from app.artifacts.keeping import find_unkept, forget, let_go
 from app.db.session import Database
 from app.jobs.lifecycle import JobStatus
 from app.jobs.repository import find_expired_jobs, move_job
-from app.jobs.tables import Job
 from app.logs import get_logger
 from app.storage.base import ObjectStore
 
@@ -32,7 +28,9 @@ async def expire_jobs(database: Database) -> int:
                 expected={JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED},
                 event_type="job.expired",
             )
-            expired += job is not None
+            if job is not None:
+                await let_go(session, job_id)
+                expired += 1
     if expired:
         log.info("jobs expired", jobs=expired)
     return expired
@@ -45,32 +43,12 @@ async def delete_unused_objects(database: Database, store: ObjectStore) -> int:
     again what is gone. Returns how many were deleted.
     """
     async with database.transaction() as session:
-        keys = await _find_unused(session)
+        keys = await find_unkept(session, _BATCH)
     if not keys:
         return 0
     remaining = set(await store.delete(keys))
     deleted = [key for key in keys if key not in remaining]
     async with database.transaction() as session:
-        await session.execute(delete(UploadTicket).where(UploadTicket.object_key.in_(deleted)))
+        await forget(session, deleted)
     log.info("objects deleted", objects=len(deleted), remaining=len(remaining))
     return len(deleted)
-
-
-async def _find_unused(session: AsyncSession) -> list[str]:
-    in_use = exists().where(
-        and_(
-            Artifact.object_key == UploadTicket.object_key,
-            Artifact.job_id == Job.id,
-            Job.status != JobStatus.EXPIRED.value,
-        )
-    )
-    return list(
-        (
-            await session.execute(
-                select(UploadTicket.object_key)
-                .where(UploadTicket.keep_until < func.now(), ~in_use)
-                .order_by(UploadTicket.keep_until)
-                .limit(_BATCH)
-            )
-        ).scalars()
-    )

@@ -30,7 +30,7 @@ class ObjectStore(Protocol):
         """Create the bucket if it is not there."""
 
     async def check(self) -> None:
-        """Raise unless the bucket can be reached."""
+        """Raise unless the bucket can be reached; a bucket that is missing is made."""
 
     async def stat(self, key: str) -> ObjectInfo | None:
         """Size and ETag of an object, or None if there is no such object."""
@@ -44,8 +44,8 @@ class ObjectStore(Protocol):
     async def delete(self, keys: list[str]) -> list[str]:
         """Delete objects; those that are not there count as deleted. Returns keys that remain."""
 
-    async def put(self, key: str, data: bytes, media_type: str) -> None:
-        """Store a small object."""
+    async def close(self) -> None:
+        """Give back what the store holds; calls under way are not waited for."""
 
     def presign_put(self, key: str, expires_seconds: int) -> str:
         """A URL for one PUT, signed for the address that clients use."""

@@ -1,9 +1,10 @@
 """The object store by the MinIO SDK, for any S3-compatible server."""
 
 import asyncio
+import functools
 import hashlib
-import io
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -21,6 +22,8 @@ T = TypeVar("T")
 
 _MISSING = frozenset({"NoSuchKey", "NoSuchObject", "ResourceNotFound", "NotFound"})
 _CHUNK = 1 << 20
+_CALLS = 16
+_READS = 4
 _SIGNING_WINDOW = timedelta(minutes=15)
 
 
@@ -32,16 +35,6 @@ def _translated() -> Iterator[None]:
         raise StorageUnavailableError(str(error)) from error
 
 
-async def _call(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    """Run a blocking SDK call in a thread, so that the event loop goes on."""
-
-    def run() -> T:
-        with _translated():
-            return function(*args, **kwargs)
-
-    return await asyncio.to_thread(run)
-
-
 class MinioStore:
     """An `ObjectStore`; the second client signs for the public address and never connects.
 
@@ -50,6 +43,11 @@ class MinioStore:
     """
 
     def __init__(self, settings: Settings) -> None:
+        # Threads of its own: a store that hangs must not stop everybody else's work, and reading
+        # whole objects must not hold up the short calls.
+        self._calls = ThreadPoolExecutor(_CALLS, thread_name_prefix="storage")
+        self._reads = ThreadPoolExecutor(_READS, thread_name_prefix="storage-read")
+        self._hashing: dict[str, asyncio.Task[str]] = {}
         self._bucket = settings.minio_bucket
         self._client = self._make_client(
             settings, settings.minio_endpoint, secure=settings.storage_secure
@@ -72,11 +70,28 @@ class MinioStore:
             region=settings.minio_region,
             secure=secure,
             http_client=urllib3.PoolManager(
-                timeout=urllib3.Timeout(connect=5, read=30),
-                maxsize=32,
-                retries=urllib3.Retry(total=2, backoff_factor=0.2, status_forcelist=[502, 503]),
+                timeout=urllib3.Timeout(connect=5, read=10),
+                maxsize=_CALLS + _READS,
+                retries=urllib3.Retry(total=1, backoff_factor=0.2, status_forcelist=[502, 503]),
             ),
         )
+
+    async def _call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Run a blocking SDK call in a thread, so that the event loop goes on."""
+        return await self._run(self._calls, functools.partial(function, *args, **kwargs))
+
+    @staticmethod
+    async def _run(executor: ThreadPoolExecutor, function: Callable[[], T]) -> T:
+        def run() -> T:
+            with _translated():
+                return function()
+
+        return await asyncio.get_running_loop().run_in_executor(executor, run)
+
+    async def close(self) -> None:
+        """Let the threads end; calls under way are not waited for."""
+        self._calls.shutdown(wait=False, cancel_futures=True)
+        self._reads.shutdown(wait=False, cancel_futures=True)
 
     async def ensure_bucket(self) -> None:
         """Create the bucket if it is not there."""
@@ -90,12 +105,11 @@ class MinioStore:
                 if error.code not in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:
                     raise
 
-        await _call(ensure)
+        await self._call(ensure)
 
     async def check(self) -> None:
-        """Raise unless the bucket can be reached."""
-        if not await _call(self._client.bucket_exists, self._bucket):
-            raise StorageUnavailableError(f"the bucket {self._bucket} does not exist")
+        """Raise unless the bucket can be reached; a bucket that is missing is made."""
+        await self.ensure_bucket()
 
     async def stat(self, key: str) -> ObjectInfo | None:
         """Size and ETag of an object, or None if there is no such object."""
@@ -109,7 +123,7 @@ class MinioStore:
                 raise
             return ObjectInfo(size_bytes=int(found.size or 0), etag=(found.etag or "").strip('"'))
 
-        return await _call(stat)
+        return await self._call(stat)
 
     async def read_start(self, key: str, length: int) -> bytes:
         """At most the first `length` bytes of an object."""
@@ -123,7 +137,7 @@ class MinioStore:
                 response.close()
                 response.release_conn()
 
-        return await _call(read)
+        return await self._call(read)
 
     async def sha256(self, key: str) -> str:
         """The SHA-256 of an object's bytes, read from the store as they are now."""
@@ -139,7 +153,13 @@ class MinioStore:
                 response.close()
                 response.release_conn()
 
-        return await _call(digest)
+        # Asked again while it is being read, because an answer was lost: the same reading does.
+        task = self._hashing.get(key)
+        if task is None:
+            task = asyncio.create_task(self._run(self._reads, digest))
+            self._hashing[key] = task
+            task.add_done_callback(lambda _: self._hashing.pop(key, None))
+        return await asyncio.shield(task)
 
     async def delete(self, keys: list[str]) -> list[str]:
         """Delete objects; those that are not there count as deleted. Returns keys that remain."""
@@ -148,18 +168,7 @@ class MinioStore:
             errors = self._client.remove_objects(self._bucket, [DeleteObject(key) for key in keys])
             return [str(e.name) for e in errors if e.code not in _MISSING]
 
-        return await _call(delete) if keys else []
-
-    async def put(self, key: str, data: bytes, media_type: str) -> None:
-        """Store a small object."""
-        await _call(
-            self._client.put_object,
-            self._bucket,
-            key,
-            io.BytesIO(data),
-            len(data),
-            content_type=media_type,
-        )
+        return await self._call(delete) if keys else []
 
     def presign_put(self, key: str, expires_seconds: int) -> str:
         """A URL for one PUT, signed for the address that clients use."""

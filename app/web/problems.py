@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 
+import asyncpg
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.encoders import jsonable_encoder
@@ -28,6 +29,12 @@ from app.storage.base import StorageUnavailableError
 log = get_logger(__name__)
 
 _MESSAGE_LIMIT = 500
+
+# Deadlock, serialization failure, lock not available, query cancelled by a timeout, connections
+# used up, starting or shutting down (https://www.postgresql.org/docs/current/errcodes-appendix.html).
+_PASSING_STATES = frozenset(
+    {"40P01", "40001", "55P03", "57014", "53300", "57P01", "57P02", "57P03", "25P03"}
+)
 _ERRORS_LIMIT = 50
 _REFERENCE = "#/components/schemas/{model}"
 # What FastAPI says when the decoder raises anything else than a syntax error: bytes that are no
@@ -215,14 +222,19 @@ def install_problem_handlers(app: FastAPI) -> None:
         )
 
     async def _database(_: Request, error: Exception) -> JSONResponse:
-        if isinstance(error, DBAPIError) and not (
-            error.connection_invalidated or isinstance(error, InterfaceError | OperationalError)
-        ):
+        if isinstance(error, DBAPIError) and not _may_pass(error):
             raise error
         log.warning("the database is unavailable", error=str(error)[:_MESSAGE_LIMIT])
         return problem_response(
-            ServiceUnavailableError("The database is away. Try again in a moment.")
+            ServiceUnavailableError("The database is busy or away. Try again in a moment.")
         )
 
-    for kind in (DBAPIError, PoolTimeoutError, ConnectionError):
+    for kind in (DBAPIError, PoolTimeoutError, asyncpg.PostgresError, OSError):
         app.add_exception_handler(kind, _database)
+
+
+def _may_pass(error: DBAPIError) -> bool:
+    """Whether the same request may well succeed a moment later."""
+    if error.connection_invalidated or isinstance(error, InterfaceError | OperationalError):
+        return True
+    return getattr(error.orig, "sqlstate", None) in _PASSING_STATES

@@ -4,7 +4,7 @@ from typing import Annotated
 from uuid import UUID
 
 import structlog
-from fastapi import APIRouter, Body, Header
+from fastapi import APIRouter, Body, Depends, Header
 
 from app.accounts.dependencies import CurrentWorker
 from app.accounts.errors import ForbiddenError, NotAuthenticatedError
@@ -15,7 +15,7 @@ from app.artifacts.errors import (
     TicketNotFoundError,
     UploadTooLargeError,
 )
-from app.artifacts.service import commit_artifact, create_artifact_ticket
+from app.artifacts.service import ARTIFACT_TICKET_LIFE, commit_artifact, create_artifact_ticket
 from app.config import Settings
 from app.db.session import DatabaseDependency, SessionDependency
 from app.errors import InvalidRequestError
@@ -51,14 +51,32 @@ from contract.attempts import (
 )
 from contract.workers import WorkerHeartbeat, WorkerHeartbeatReply
 
+
+def _bind_attempt(attempt_id: UUID | None = None) -> None:
+    """Let every log line of the request name the attempt."""
+    if attempt_id is not None:
+        structlog.contextvars.bind_contextvars(attempt_id=str(attempt_id))
+
+
 router = APIRouter(
     tags=["worker"],
+    dependencies=[Depends(_bind_attempt)],
     responses=problem_responses(NotAuthenticatedError, ForbiddenError, InvalidRequestError),
 )
 
-AttemptToken = Annotated[
-    str, Header(alias=ATTEMPT_TOKEN_HEADER, max_length=200, description="from the claim's answer")
+_AttemptTokenHeader = Annotated[
+    str | None,
+    Header(alias=ATTEMPT_TOKEN_HEADER, max_length=200, description="from the claim's answer"),
 ]
+
+
+def _attempt_token(token: _AttemptTokenHeader = None) -> str:
+    if not token:
+        raise AttemptTokenError
+    return token
+
+
+AttemptToken = Annotated[str, Depends(_attempt_token)]
 
 _FENCED_ERRORS = (
     NotAuthenticatedError,
@@ -93,7 +111,6 @@ async def claim(
     store: StoreDependency,
 ) -> JobSpec:
     """The right to run an attempt, with all that is needed for it. Repeat it freely."""
-    structlog.contextvars.bind_contextvars(attempt_id=str(attempt_id))
     async with database.transaction() as session:
         claimed = await AttemptService(session, settings).claim(attempt_id, body)
     structlog.contextvars.bind_contextvars(job_id=str(claimed.job.id))
@@ -171,7 +188,7 @@ async def artifact_ticket(  # noqa: PLR0917
     ticket = await create_artifact_ticket(session, settings, job, attempt, body)
     return UploadTicket(
         ticket_id=ticket.id,
-        upload_url=store.presign_put(ticket.object_key, settings.upload_ticket_seconds),
+        upload_url=store.presign_put(ticket.object_key, int(ARTIFACT_TICKET_LIFE.total_seconds())),
         headers={"Content-Type": ticket.media_type},
         expires_at=ticket.expires_at,
     )

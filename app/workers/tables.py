@@ -8,7 +8,16 @@ from sqlalchemy import Index, func, text
 from sqlalchemy.dialects.postgresql import ARRAY, TEXT
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.base import Base
+from app.db.base import Base, new_id
+
+
+class ApiProcess(Base):
+    """One running API process. Workers can only extend a lease while there is one."""
+
+    __tablename__ = "api_processes"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    seen_at: Mapped[datetime]
 
 
 class Worker(Base):

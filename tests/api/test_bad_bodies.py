@@ -41,7 +41,7 @@ BODIES = [
     pytest.param(b"[" + b"0," * 999_999 + b"0]", 413, "BODY_TOO_LARGE", id="million items"),
     pytest.param(b" " * (1 << 20) + b"{}", 413, "BODY_TOO_LARGE", id="just over a megabyte"),
     pytest.param(b"x" * 10_000_000, 413, "BODY_TOO_LARGE", id="10 megabytes"),
-    pytest.param(b'"' + b'\\"' * 500_000, 400, "INVALID_JSON", id="string without end"),
+    pytest.param(b'"' + b'\\"' * 100_000, 400, "INVALID_JSON", id="string without end"),
     pytest.param(b'{"\\ud800": 1}', 422, "INVALID_REQUEST", id="lone surrogate as a name"),
     pytest.param(
         json.dumps({str(number): 0 for number in range(20_000)}).encode(),
@@ -90,8 +90,8 @@ async def test_hostile_bodies_of_workers(
         (b'{"\\ud800": 1}', "/input_params"),
         (b'{"a\\u0000b": 1}', "/input_params"),
         (b'{"deep": {"list": [0, NaN]}}', "/input_params/deep/list/1"),
-        (b'{"seed": [' + b"0," * 200_000 + b"0]}", "/input_params/seed"),
-        (b'{"negative_prompt": "' + b"x" * 500_000 + b'"}', "/input_params/negative_prompt"),
+        (b'{"seed": [' + b"0," * 100_000 + b"0]}", "/input_params"),
+        (b'{"negative_prompt": "' + b"x" * 200_000 + b'"}', "/input_params/negative_prompt"),
     ],
 )
 @pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "some-key"}], ids=["", "with key"])

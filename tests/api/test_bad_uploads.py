@@ -264,7 +264,7 @@ async def test_upload_again_before_the_job(people: People) -> None:
     [
         ("../../../etc/passwd", "passwd"),
         ("..\\..\\boot.ini", "boot.ini"),
-        ("茶壺.png", "png"),
+        ("茶壺.png", "file.png"),
         ("🫖", "file"),
         ("invoice\u202egnp.exe", "invoicegnp.exe"),
         ("a b?c#d%20.png", "a_b_c_d_20.png"),

@@ -12,6 +12,7 @@ from sqlalchemy import text, update
 from app.config import Settings
 from app.db.session import Database
 from app.jobs.admission import admit_jobs
+from app.jobs.service import move_waiting_jobs
 from app.jobs.tables import Job
 from app.queueing.dispatcher import Dispatcher
 from app.queueing.rq_queue import RqQueues
@@ -433,3 +434,75 @@ async def test_queue_position_counts_the_round_robin(people: People, worker: Fak
 
     assert (await quiet.get(soft[0]))["queue_position"] == 2
     assert (await noisy.get(loud[3]))["queue_position"] == 5
+
+
+async def test_jobs_that_nobody_serves_stand_in_nobodys_way(
+    people: People, worker: FakeWorker, database: Database, dispatcher: Dispatcher
+) -> None:
+    """Many users with jobs of an unserved model on the same queue do not hold up a served one."""
+    for _ in range(20):
+        person = await people.make()
+        await person.job(model_id="dreamfusion-sd", prompt="a teapot", input_params={})
+    ada = await people.make()
+    job = await ada.job(model_id="sf3d-v1", input_params={"image_path": await ada.upload()})
+    await worker.report(queue="gpu", pipelines=("sf3d",))
+
+    assert await dispatcher.run_once() == 1
+    assert await dispatched_order(database) == [job["id"]]
+
+
+async def test_two_queues_of_one_user_do_not_deadlock(
+    people: People, worker: FakeWorker, database: Database, dispatcher: Dispatcher
+) -> None:
+    """Jobs of one user on two queues can be put back at the same moment, many times over."""
+    ada = await people.make()
+    image = await ada.upload()
+    for _ in range(5):
+        jobs = [
+            await ada.job(model_id=model, input_params={"image_path": image})
+            for model in ("inflate-v1", "sf3d-v1")
+        ]
+        await worker.report()
+        await worker.report(name="gpu", queue="gpu", pipelines=("sf3d",))
+        specs = [
+            await worker.start(await dispatch(database, dispatcher, job["id"])) for job in jobs
+        ]
+        answers = await asyncio.gather(*(worker.fail(spec) for spec in specs))
+        assert [answer.json()["job_status"] for answer in answers] == ["QUEUED", "QUEUED"]
+        for job in jobs:
+            await ada.client.post(f"/api/v1/jobs/{job['id']}/cancel")
+
+
+async def test_a_job_that_everybody_hands_back_ends(
+    people: People, worker: FakeWorker, database: Database, dispatcher: Dispatcher
+) -> None:
+    """Ten releases in a row count as one failure, so that no job goes round for ever."""
+    ada = await people.make()
+    job = await ada.job()
+    await worker.report()
+    await set_job(database, job["id"], max_attempts=1)
+    for _ in range(10):
+        await make_due(database, job["id"])
+        spec = await worker.start(await dispatch(database, dispatcher, job["id"]))
+        await worker.call(spec, "finish", {"outcome": "released", "reason": "no GPU"})
+
+    ended = await ada.get(job["id"])
+    assert (ended["status"], ended["error"]["code"]) == ("FAILED", "NO_CAPABLE_WORKER")
+    assert "no GPU" in ended["error"]["message"]
+
+
+async def test_waiting_jobs_follow_their_model_to_another_queue(
+    people: People, worker: FakeWorker, database: Database, dispatcher: Dispatcher
+) -> None:
+    """When the catalog moves a model to another queue, what waits for it moves too."""
+    ada = await people.make()
+    await ada.job()
+    async with database.transaction() as session:
+        assert await move_waiting_jobs(session, "inflate-v1", "gpu") == 1
+        await session.execute(text("UPDATE models SET queue = 'gpu' WHERE id = 'inflate-v1'"))
+    try:
+        await worker.report(queue="gpu")
+        assert await dispatcher.run_once() == 1
+    finally:
+        async with database.transaction() as session:
+            await session.execute(text("UPDATE models SET queue = 'cpu' WHERE id = 'inflate-v1'"))

@@ -18,6 +18,7 @@ from app.config import Settings
 from app.db.session import Database
 from app.errors import AppError
 from app.jobs.attempts import AttemptService
+from app.jobs.recovery import take_over
 from app.jobs.service import cancel_job
 from app.queueing.dispatcher import Dispatcher
 from contract.attempts import AttemptFailed, AttemptHeartbeat, JobSpec
@@ -90,7 +91,7 @@ def steps(running: JobSpec, ada: Person, settings: Settings, people: People) -> 
         )
 
     async def rescue(session: AsyncSession) -> Any:
-        return await AttemptService(session, settings).take_over(running.attempt_id)
+        return await take_over(session, settings, running.attempt_id)
 
     async def heartbeat(session: AsyncSession) -> Any:
         return await AttemptService(session, settings).heartbeat(

@@ -3,9 +3,11 @@
 from sqlalchemy import text
 
 from app.config import Settings
+from app.db.base import new_id
 from app.db.session import Database
 from app.queueing.dispatcher import Dispatcher
 from app.queueing.rescuer import rescue_lost_attempts
+from app.workers.api_pulse import beat
 from tests.support.jobs import attempts_of, dispatch, end_lease, make_due
 from tests.support.people import People
 from tests.support.worker import FakeWorker
@@ -124,3 +126,58 @@ async def test_heartbeats_end_at_the_deadline(
 
     lost = (await attempts_of(database, job["id"]))[0]
     assert (lost.status, lost.error_code) == ("LOST", "TIME_LIMIT_EXCEEDED")
+
+
+async def test_silence_while_the_api_is_away_is_no_loss(
+    people: People,
+    worker: FakeWorker,
+    dispatcher: Dispatcher,
+    database: Database,
+    settings: Settings,
+) -> None:
+    """Without an API nobody can say that they live: leases wait, and begin anew when it is back."""
+    ada = await people.make()
+    job = await ada.job()
+    await worker.report()
+    spec = await worker.start(await dispatch(database, dispatcher, job["id"]))
+    await end_lease(database, spec.attempt_id)
+    async with database.transaction() as session:
+        await session.execute(text("UPDATE api_processes SET seen_at = now() - interval '1 min'"))
+
+    assert await rescue_lost_attempts(database, settings) == 0
+    async with database.transaction() as session:
+        assert await beat(session, settings, new_id()) == 1
+
+    assert await rescue_lost_attempts(database, settings) == 0
+    assert (await worker.succeed(spec)).json()["job_status"] == "SUCCEEDED"
+
+
+async def test_one_broken_attempt_does_not_hold_up_the_others(
+    people: People,
+    worker: FakeWorker,
+    dispatcher: Dispatcher,
+    database: Database,
+    settings: Settings,
+) -> None:
+    """An attempt that cannot be taken over is passed over."""
+    ada = await people.make()
+    first, second = await ada.job(), await ada.job()
+    await worker.report()
+    for job in (first, second):
+        spec = await worker.start(await dispatch(database, dispatcher, job["id"]))
+        await end_lease(database, spec.attempt_id)
+    async with database.transaction() as session:
+        await session.execute(
+            text(
+                "ALTER TABLE job_events ADD CONSTRAINT poison "
+                f"CHECK (job_id <> '{first['id']}') NOT VALID"
+            )
+        )
+    try:
+        assert await rescue_lost_attempts(database, settings) == 1
+    finally:
+        async with database.transaction() as session:
+            await session.execute(text("ALTER TABLE job_events DROP CONSTRAINT poison"))
+
+    assert (await ada.get(second["id"]))["status"] == "QUEUED"
+    assert await rescue_lost_attempts(database, settings) == 1

@@ -7,13 +7,21 @@ import httpx
 import pytest
 from sqlalchemy import text
 
+from app.artifacts.errors import UploadExpiredError
+from app.config import Settings
 from app.db.session import Database
+from app.jobs.schemas import JobIn
+from app.jobs.submission import RequestContext, check_request, create_job
 from app.queueing.dispatcher import Dispatcher
 from app.queueing.retention import delete_unused_objects, expire_jobs
 from app.storage.base import ObjectStore
 from tests.support.jobs import dispatch
 from tests.support.people import People, Person
 from tests.support.worker import FakeWorker
+
+AGE_TICKETS = text(
+    "UPDATE upload_tickets SET keep_until = now() - interval '1 s' WHERE keep_until IS NOT NULL"
+)
 
 
 @pytest.fixture
@@ -36,7 +44,7 @@ async def let_everything_age(database: Database) -> None:
     """Let every retention and every ticket be over."""
     async with database.transaction() as session:
         await session.execute(text("UPDATE jobs SET expires_at = now() - interval '1 s'"))
-        await session.execute(text("UPDATE upload_tickets SET keep_until = now() - interval '1 s'"))
+        await session.execute(AGE_TICKETS)
 
 
 async def keys_in_storage(database: Database, store: ObjectStore) -> list[str]:
@@ -69,7 +77,7 @@ async def test_files_of_kept_jobs_stay(
 ) -> None:
     """Old tickets do not matter as long as a job that is not expired refers to their objects."""
     async with database.transaction() as session:
-        await session.execute(text("UPDATE upload_tickets SET keep_until = now() - interval '1 s'"))
+        await session.execute(AGE_TICKETS)
 
     assert await expire_jobs(database) == 0
     assert await delete_unused_objects(database, store) == 0
@@ -125,3 +133,19 @@ async def test_running_jobs_never_expire(
 
     assert await expire_jobs(database) == 0
     assert (await ada.get(job["id"]))["status"] == "RUNNING"
+
+
+async def test_upload_that_expires_while_a_job_is_made_is_refused(
+    ada: Person, database: Database, store: ObjectStore, settings: Settings
+) -> None:
+    """Retention that is quicker than the creation of a job leaves no job without its input."""
+    image = await ada.upload()
+    principal = await ada.principal(database)
+    request = JobIn(model_id="inflate-v1", input_params={"image_path": image})
+    checked = await check_request(database, store, principal, request)
+    await let_everything_age(database)
+    assert await delete_unused_objects(database, store) == 1
+
+    with pytest.raises(UploadExpiredError):
+        async with database.transaction() as session:
+            await create_job(session, principal, checked, RequestContext("r", "t"))

@@ -15,7 +15,7 @@ from app.db.signals import Channel, Signal, Signals
 @pytest.fixture
 async def other_process(settings: Settings) -> AsyncIterator[Signals]:
     """The signals of another process."""
-    signals = Signals(settings.database_url)
+    signals = Signals(settings.database_dsn)
     await signals.start()
     with signals.listen(Channel.JOB_CHANGED) as connected:
         await connected.wait()

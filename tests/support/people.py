@@ -10,8 +10,10 @@ from uuid import UUID
 import httpx
 from PIL import Image, ImageDraw
 
+from app.accounts.principal import Principal
 from app.accounts.roles import Role
 from app.accounts.service import create_api_key, create_user, get_or_create_organisation
+from app.accounts.tables import User
 from app.config import Settings
 from app.db.session import Database
 
@@ -80,6 +82,12 @@ class Person:
         answer = await self.client.get(f"{JOBS}/{job_id}")
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
+
+    async def principal(self, database: Database) -> Principal:
+        """Who this is, as the services see it."""
+        async with database.transaction() as session:
+            user = await session.get_one(User, self.id)
+            return Principal(user.id, user.organisation_id, user.username, Role(user.role))
 
     async def events(self, job_id: object) -> list[str]:
         """The types of the job's events."""

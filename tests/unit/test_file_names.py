@@ -34,9 +34,9 @@ _ID = UUID("01a1f888-73af-74cc-b052-31987fc97afa")
         ("__init__.py", "init__.py"),
         ("café crème.webp", "cafe_creme.webp"),
         ("Ångström.png", "Angstrom.png"),
-        ("茶壺.png", "png"),
+        ("茶壺.png", "file.png"),
         ("茶壺", "file"),
-        ("🫖.png", "png"),
+        ("🫖.png", "file.png"),
         ("invoice\u202egnp.exe", "invoicegnp.exe"),
         ("\u200fname\u200e.png", "name.png"),
         ("a\x00b.png", "a_b.png"),
@@ -45,7 +45,7 @@ _ID = UUID("01a1f888-73af-74cc-b052-31987fc97afa")
         ("100%.png", "100_.png"),
         ("a?b#c.png", "a_b_c.png"),
         ("ﬁle.png", "file.png"),
-        ("\ud800.png", "png"),
+        ("\ud800.png", "file.png"),
     ],
 )
 def test_examples(name: str, safe: str) -> None:

@@ -127,7 +127,7 @@ def test_heartbeat_must_fit_the_lease() -> None:
 )
 def test_production_refuses_placeholders(name: str) -> None:
     """A secret of .env.example does for development and is refused in production by name."""
-    assert _settings(**{name: PLACEHOLDER})
+    assert _settings(**{name: PLACEHOLDER, "ENVIRONMENT": "development"})
     assert name in _complaint(**{name: PLACEHOLDER, "ENVIRONMENT": "production"})
 
 

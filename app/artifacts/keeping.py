@@ -1,0 +1,66 @@
+"""Which objects are kept: those of tickets without a `keep_until`, because a job refers to them."""
+
+from uuid import UUID
+
+from sqlalchemy import delete, exists, func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.artifacts.tables import Artifact, UploadTicket
+from app.jobs.lifecycle import JobStatus
+from app.jobs.tables import Job
+
+
+async def let_go(session: AsyncSession, job_id: UUID) -> None:
+    """Let the objects of an expired job be deleted, but for those that another job still needs."""
+    keys = (
+        (
+            await session.execute(
+                select(UploadTicket.object_key)
+                .where(
+                    UploadTicket.object_key.in_(
+                        select(Artifact.object_key).where(Artifact.job_id == job_id)
+                    )
+                )
+                .order_by(UploadTicket.object_key)
+                .with_for_update()
+            )
+        )
+        .scalars()
+        .all()
+    )
+    # In a statement of its own: it sees the jobs that were created before the locks were granted.
+    still_needed = exists().where(
+        Artifact.object_key == UploadTicket.object_key,
+        Artifact.job_id == Job.id,
+        Job.id != job_id,
+        Job.status != JobStatus.EXPIRED.value,
+    )
+    await session.execute(
+        update(UploadTicket)
+        .where(UploadTicket.object_key.in_(keys), ~still_needed)
+        .values(keep_until=func.now())
+        .execution_options(synchronize_session=False)
+    )
+
+
+async def find_unkept(session: AsyncSession, limit: int) -> list[str]:
+    """Keys of objects that nothing refers to and that nobody may use any more."""
+    return list(
+        (
+            await session.execute(
+                select(UploadTicket.object_key)
+                .where(UploadTicket.keep_until < func.now())
+                .order_by(UploadTicket.keep_until)
+                .limit(limit)
+            )
+        ).scalars()
+    )
+
+
+async def forget(session: AsyncSession, keys: list[str]) -> None:
+    """Drop the tickets of deleted objects, unless they were asked for again meanwhile."""
+    await session.execute(
+        delete(UploadTicket).where(
+            UploadTicket.object_key.in_(keys), UploadTicket.keep_until < func.now()
+        )
+    )

@@ -1,0 +1,197 @@
+"""What becomes of a job when an attempt of it ends: the app decides, whoever reported it."""
+
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.artifacts.tables import Artifact
+from app.catalog.tables import Model
+from app.config import Settings
+from app.jobs.errors import AttemptSupersededError, ResultIncompleteError
+from app.jobs.lifecycle import AttemptStatus, JobStatus, retry_delay_seconds, should_retry
+from app.jobs.repository import move_attempt, move_job, seconds
+from app.jobs.tables import Attempt, Job
+from contract.attempts import AttemptSucceeded, FailureCode
+
+_MESSAGE_LIMIT = 500
+_RELEASE_SECONDS = 5.0
+_RELEASE_MAX_SECONDS = 300.0
+_MAX_RELEASES = 10
+"""So many in a row count as one failure, so that a job that nobody can run ends, too."""
+
+
+async def end_attempt(
+    session: AsyncSession, attempt: Attempt, target: AttemptStatus, **values: Any
+) -> None:
+    """End a running attempt.
+
+    Raises:
+        AttemptSupersededError: somebody else was first.
+    """
+    ended = await move_attempt(
+        session, attempt.id, target, expected={AttemptStatus.RUNNING}, **values
+    )
+    if ended is None:
+        raise AttemptSupersededError
+
+
+async def succeed(
+    session: AsyncSession, job: Job, attempt: Attempt, report: AttemptSucceeded, report_hash: str
+) -> Job:
+    """The job has its result: the first artifact of the model's main kind that the report names.
+
+    Raises:
+        ResultIncompleteError: what the report names was not committed, or the main one is missing.
+    """
+    committed = {
+        row.id: row.kind
+        for row in (
+            await session.execute(
+                select(Artifact.id, Artifact.kind).where(Artifact.attempt_id == attempt.id)
+            )
+        )
+    }
+    missing = [str(id_) for id_ in report.artifact_ids if id_ not in committed]
+    if missing:
+        raise ResultIncompleteError(
+            f"Not committed by this attempt: {', '.join(missing[:5])}. "
+            "Upload and commit every artifact before reporting success."
+        )
+    model = await session.get_one(Model, job.model_id)
+    main = next((i for i in report.artifact_ids if committed[i] == model.main_artifact), None)
+    if main is None:
+        raise ResultIncompleteError(
+            f"The report has no artifact of kind {model.main_artifact}, "
+            f"which is what {model.id} makes."
+        )
+    await end_attempt(
+        session, attempt, AttemptStatus.SUCCEEDED, report_hash=report_hash, metrics=report.metrics
+    )
+    ended = await move_job(
+        session,
+        job.id,
+        JobStatus.SUCCEEDED,
+        expected={JobStatus.RUNNING},
+        attempt_id=attempt.id,
+        event_type="job.succeeded",
+        event_data={"artifacts": len(report.artifact_ids)},
+        main_artifact_id=main,
+        progress_percent=100,
+        stage="finished",
+        message=None
+        if job.cancel_requested_at is None
+        else "It had finished before the cancellation reached the worker.",
+    )
+    return _must(ended)
+
+
+async def fail_or_retry(  # noqa: PLR0917
+    session: AsyncSession,
+    settings: Settings,
+    job: Job,
+    attempt: Attempt,
+    code: str,
+    message: str,
+    *,
+    permanent: bool,
+) -> Job:
+    """One more failure: cancelled if that was asked for, tried again if it is worth it."""
+    if job.cancel_requested_at is not None:
+        return await cancel_running(session, job, attempt)
+    failures = job.failures + 1
+    message = clean(message) or code
+    if not should_retry(failures=failures, max_attempts=job.max_attempts, permanent=permanent):
+        return _must(
+            await move_job(
+                session,
+                job.id,
+                JobStatus.FAILED,
+                expected={JobStatus.RUNNING},
+                attempt_id=attempt.id,
+                event_type="job.failed",
+                event_data={"code": code, "message": message, "permanent": permanent},
+                failures=failures,
+                error_code=code,
+                error_message=message,
+                error_permanent=permanent,
+                message=None,
+            )
+        )
+    delay = retry_delay_seconds(failures, settings.retry_base_seconds, settings.retry_max_seconds)
+    note = f"Attempt {failures} of {job.max_attempts} failed ({code}); trying again."
+    return _must(
+        await move_job(
+            session,
+            job.id,
+            JobStatus.QUEUED,
+            expected={JobStatus.RUNNING},
+            attempt_id=attempt.id,
+            event_type="job.retry_scheduled",
+            event_data={"code": code, "message": message, "delay_seconds": delay},
+            failures=failures,
+            releases=0,
+            available_at=func.now() + seconds(delay),
+            progress_percent=0,
+            stage="waiting to retry",
+            message=note,
+        )
+    )
+
+
+async def requeue_released(
+    session: AsyncSession, settings: Settings, job: Job, attempt: Attempt, reason: str
+) -> Job:
+    """The job waits again, longer with each release; too many in a row count as a failure."""
+    if job.cancel_requested_at is not None:
+        return await cancel_running(session, job, attempt)
+    releases = job.releases + 1
+    if releases >= _MAX_RELEASES:
+        message = f"{releases} times in a row it was handed back, the last time because: {reason}"
+        return await fail_or_retry(
+            session, settings, job, attempt, FailureCode.NO_CAPABLE_WORKER, message, permanent=False
+        )
+    delay = retry_delay_seconds(releases, _RELEASE_SECONDS, _RELEASE_MAX_SECONDS)
+    return _must(
+        await move_job(
+            session,
+            job.id,
+            JobStatus.QUEUED,
+            expected={JobStatus.RUNNING},
+            attempt_id=attempt.id,
+            event_type="attempt.released",
+            event_data={"worker": attempt.worker_name, "reason": clean(reason)},
+            available_at=func.now() + seconds(delay),
+            releases=releases,
+            progress_percent=0,
+            stage=None,
+            message=None,
+        )
+    )
+
+
+async def cancel_running(session: AsyncSession, job: Job, attempt: Attempt) -> Job:
+    """The job ends as its user asked."""
+    return _must(
+        await move_job(
+            session,
+            job.id,
+            JobStatus.CANCELLED,
+            expected={JobStatus.RUNNING},
+            attempt_id=attempt.id,
+            event_type="job.cancelled",
+            message=None,
+        )
+    )
+
+
+def _must(job: Job | None) -> Job:
+    """The job's row is locked and was checked, so the gate cannot have refused."""
+    if job is None:
+        raise AttemptSupersededError
+    return job
+
+
+def clean(value: str | None, limit: int = _MESSAGE_LIMIT) -> str | None:
+    """Text of a worker without what Postgres cannot store, at a readable length."""
+    return value.replace("\x00", "\N{REPLACEMENT CHARACTER}")[:limit] if value else None
