@@ -1,31 +1,16 @@
 """Artifacts: what a pipeline makes and the worker uploads."""
 
-from enum import StrEnum
 from typing import Annotated
 from uuid import UUID
 
 from pydantic import Field
 
 from contract.base import FileName, Message, Sha256, UtcDatetime
+from contract.kinds import ArtifactKind
 
 MediaType = Annotated[
     str, Field(pattern=r"^[a-z]+/[a-z0-9][a-z0-9.+-]*$", max_length=100, examples=["image/png"])
 ]
-
-
-class ArtifactKind(StrEnum):
-    """What an artifact is for."""
-
-    INPUT = "input"
-    MODEL_3D = "model_3d"
-    PREVIEW = "preview"
-    VIDEO = "video"
-    FRAMES_ZIP = "frames_zip"
-    TELEMETRY = "telemetry"
-    ANALYTICS = "analytics"
-    CHECKPOINT = "checkpoint"
-    MANIFEST = "manifest"
-    LOG = "log"
 
 
 class UploadTicketRequest(Message):

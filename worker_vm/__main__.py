@@ -10,14 +10,16 @@ from pydantic import TypeAdapter, ValidationError
 from rq.exceptions import StopRequested
 
 from contract.workers import QueueName
-from worker_vm import __version__, tasks
+from worker_vm import __version__, doctor, tasks
 from worker_vm.api_client import ApiClient
-from worker_vm.config import WorkerSettings, load_settings, set_thread_limits
+from worker_vm.config import WorkerSettings, load_settings
+from worker_vm.host_pool import HostPool
 from worker_vm.logs import configure_logging, get_logger
 from worker_vm.presence import Presence, unique_name
 from worker_vm.redis_link import PatientRetry, connect
-from worker_vm.rq_worker import AttemptWorker
 from worker_vm.runner import RunHost
+from worker_vm.spool_delivery import SpoolDelivery
+from worker_vm.warm_worker import WarmWorker
 from worker_vm.workspace import Workspace
 
 log = get_logger(__name__)
@@ -42,29 +44,42 @@ settings (environment, or .env in the current folder):
   LOG_LEVEL        debug, info, warning or error (default: info)
   LOG_FORMAT       auto, json or pretty (default: auto)
 
+  docs/worker.md lists the others: plug-ins, memory, recycling, draining.
+
+commands:
+  python -m worker_vm                          work
+  python -m worker_vm doctor                   tell what this machine can run, and why not the rest
+  python -m worker_vm doctor --require NAME    and exit with 1 if it cannot run NAME
+
 signals:
-  SIGTERM, SIGINT  finish the running attempt, take no other, exit 0; a second one, a second or
-                   more later, kills the attempt, which another worker takes over
+  SIGTERM, SIGINT  finish the running attempt, take no other, exit 0; a second one hands the attempt
+                   back at once
 
 docs/worker.md says more.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a worker until it is told to stop; the exit status."""
+    """Run a worker until it is told to stop, or another command; the exit status."""
     options = _parser().parse_args(arguments)
     settings = load_settings()
     if options.queue is not None:
         settings = settings.model_copy(update={"worker_queue": options.queue})
-    set_thread_limits(settings.worker_threads, os.environ)
-    configure_logging(settings.log_level, settings.log_format)
+    is_doctor = options.command == "doctor"
+    configure_logging("error" if is_doctor else settings.log_level, settings.log_format)
+    pool = HostPool(
+        preload=() if is_doctor else settings.preload,
+        environment=settings.host_environment(os.environ),
+    )
+    if is_doctor:
+        return doctor.run(settings, pool, options.require)
     try:
-        return serve(settings, burst=options.burst)
+        return serve(settings, pool, burst=options.burst)
     except KeyboardInterrupt:
         return INTERRUPTED
 
 
-def serve(settings: WorkerSettings, *, burst: bool) -> int:
+def serve(settings: WorkerSettings, pool: HostPool, *, burst: bool) -> int:
     """Register with Redis and the API, and work until stopped.
 
     Returns:
@@ -73,45 +88,38 @@ def serve(settings: WorkerSettings, *, burst: bool) -> int:
     name = unique_name()
     open_api = partial(ApiClient, settings.api_url, settings.worker_api_key)
     workspace = Workspace(settings.work_dir)
-    try:
-        tasks.configure(RunHost(worker_name=name, open_api=open_api, work_root=workspace.folder))
-        log.info(
-            "worker.starting",
-            worker=name,
-            queue=settings.worker_queue,
-            api=settings.api_url,
-            version=__version__,
-        )
-        return _work(settings, name, open_api, workspace, burst=burst)
-    finally:
-        workspace.close()
-
-
-def _work(
-    settings: WorkerSettings,
-    name: str,
-    open_api: partial[ApiClient],
-    workspace: Workspace,
-    *,
-    burst: bool,
-) -> int:
+    run_host = RunHost(name, open_api, workspace.folder, pool)
+    tasks.configure(run_host)
+    retry = PatientRetry()
+    worker = WarmWorker(
+        settings.worker_queue,
+        name=name,
+        connection=connect(settings.redis_url, retry),
+        retry=retry,
+        run_host=run_host,
+        workspace=workspace,
+        drain_seconds=settings.worker_drain_seconds,
+    )
     presence = Presence(
         name=name,
         queue=settings.worker_queue,
         open_api=open_api,
         current_attempt=lambda: worker.current_attempt,
+        pipelines=pool.statuses,
     )
-    retry = PatientRetry()
-    worker = AttemptWorker(
-        settings.worker_queue,
-        name=name,
-        connection=connect(settings.redis_url, retry),
-        retry=retry,
-        workspace=workspace,
-        fork_guard=presence.fork_guard,
+    pool.on_change = presence.report_soon
+    log.info(
+        "worker.starting",
+        worker=name,
+        queue=settings.worker_queue,
+        api=settings.api_url,
+        version=__version__,
     )
     worker.install_signal_handlers()
+    pool.ensure_started()
     presence.start()
+    left_over = SpoolDelivery(run_host, workspace.spooled)
+    left_over.start()
     asked = False
     try:
         worker.work(burst=burst, logging_level=settings.log_level.upper())
@@ -120,6 +128,9 @@ def _work(
         asked = True
     finally:
         presence.stop()
+        left_over.stop()
+        pool.stop()
+        workspace.close()
         log.info("worker.stopped", worker=name)
     return 0 if asked or burst else 1
 
@@ -130,6 +141,10 @@ def _parser() -> argparse.ArgumentParser:
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    doctor.add_arguments(
+        commands.add_parser("doctor", help="tell what this machine can run, and why not the rest")
     )
     parser.add_argument("--queue", type=_queue, help="the queue to serve, over WORKER_QUEUE")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""What this machine is and which pipelines it can run."""
+"""What this machine is."""
 
 import csv
 import os
@@ -9,10 +9,8 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from contract.workers import GpuInfo, PipelineStatus
-from worker_vm.logs import get_logger, storable
-from worker_vm.pipeline_loader import PipelineUnavailableError, find_pipeline, reasons_against
-from worker_vm.pipelines import registry
+from contract.workers import GpuInfo
+from worker_vm.logs import get_logger
 
 log = get_logger(__name__)
 
@@ -100,25 +98,3 @@ def library_versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def pipeline_statuses() -> list[PipelineStatus]:
-    """Each registered pipeline: whether it can run here, and if not, why."""
-    return [_status(name) for name in sorted(registry.PIPELINES)]
-
-
-def _status(name: str) -> PipelineStatus:
-    try:
-        pipeline = find_pipeline(name)
-    except PipelineUnavailableError as error:
-        return PipelineStatus(
-            name=name, version="unknown", runnable=False, reasons=_short(error.reasons)
-        )
-    reasons = reasons_against(pipeline)
-    return PipelineStatus(
-        name=name, version=pipeline.version, runnable=not reasons, reasons=_short(reasons)
-    )
-
-
-def _short(reasons: list[str]) -> list[str]:
-    return [storable(reason)[:500] for reason in reasons[:20]]

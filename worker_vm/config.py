@@ -3,15 +3,17 @@
 import os
 import sys
 import tempfile
-from collections.abc import MutableMapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contract.workers import QueueName
+from worker_vm.pipelines.registry import PLUGINS_SETTING, known_pipelines
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -36,6 +38,12 @@ class WorkerSettings(BaseSettings):
     worker_queue: QueueName = "cpu"
     worker_work_dir: Path | None = None
     worker_threads: int = Field(default=1, ge=1, le=1024)
+    worker_preload: str = ""
+    worker_pipelines: str = ""
+    worker_drain_seconds: float = Field(default=1740, ge=0)
+    worker_memory_budget_mib: int = Field(default=0, ge=0)
+    worker_recycle_runs: int = Field(default=0, ge=0)
+    worker_recycle_drift_mib: int = Field(default=4096, ge=1)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "pretty"] = "auto"
 
@@ -70,16 +78,34 @@ class WorkerSettings(BaseSettings):
             raise ValueError("must be a folder, not a file")
         return folder
 
+    @field_validator("worker_pipelines")
+    @classmethod
+    def _check_pipelines(cls, text: str) -> str:
+        known_pipelines({PLUGINS_SETTING: text})
+        return text
+
+    @property
+    def preload(self) -> tuple[str, ...]:
+        """Pipelines to load at the start."""
+        return tuple(self.worker_preload.replace(",", " ").split())
+
+    def host_environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
+        """What pipeline hosts get: this process's environment and `.env`, and our settings."""
+        limits = {name: str(self.worker_threads) for name in THREAD_VARIABLES}
+        ours = {
+            "WORKER_THREADS": self.worker_threads,
+            "WORKER_MEMORY_BUDGET_MIB": self.worker_memory_budget_mib,
+            "WORKER_RECYCLE_RUNS": self.worker_recycle_runs,
+            "WORKER_RECYCLE_DRIFT_MIB": self.worker_recycle_drift_mib,
+            PLUGINS_SETTING: self.worker_pipelines,
+        }
+        file = {name: value for name, value in dotenv_values(".env").items() if value is not None}
+        return {**file, **inherited, **limits, **{name: str(ours[name]) for name in ours}}
+
     @property
     def work_dir(self) -> Path:
         """Where private work folders are made."""
         return self.worker_work_dir or Path(tempfile.gettempdir())
-
-
-def set_thread_limits(threads: int, environment: MutableMapping[str, str]) -> None:
-    """Limit the numeric libraries; must run before any of them is imported."""
-    for variable in THREAD_VARIABLES:
-        environment[variable] = str(threads)
 
 
 def describe_settings_error(error: ValidationError) -> str:

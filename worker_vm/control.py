@@ -13,6 +13,8 @@ class StopReason(StrEnum):
     CANCELLED = "cancelled"
     STOPPED = "stopped"
     """An operator stopped it here; nobody cancelled the job."""
+    SHUTDOWN = "shutdown"
+    """The worker has to end before the run does."""
     TIME_LIMIT = "time_limit"
     UPLOAD_FAILED = "upload_failed"
     LOST = "lost"
@@ -25,8 +27,7 @@ class RunControl:
     def __init__(self) -> None:
         self.stopped = threading.Event()
         self.reason: StopReason | None = None
-        self.on_stop: Callable[[], None] = lambda: None
-        """Called after each reason to stop, in the thread that gave it."""
+        self._listeners: list[Callable[[], None]] = []
         self._lock = threading.Lock()
 
     def stop(self, reason: StopReason) -> None:
@@ -34,8 +35,25 @@ class RunControl:
         with self._lock:
             if self.reason is None or reason is StopReason.LOST:
                 self.reason = reason
+            listeners = list(self._listeners)
         self.stopped.set()
-        self.on_stop()
+        for listener in listeners:
+            listener()
+
+    def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back after each reason to stop, in the thread that gave it.
+
+        Returns:
+            A way to stop listening.
+        """
+        with self._lock:
+            self._listeners.append(callback)
+
+        def forget() -> None:
+            with self._lock:
+                self._listeners.remove(callback)
+
+        return forget
 
     def end(self) -> None:
         """Say that the run is over, so that nobody goes on for it."""

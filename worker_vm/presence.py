@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from uuid import UUID
 
-from contract.workers import WorkerHeartbeat
+from contract.workers import PipelineStatus, WorkerHeartbeat
 from worker_vm import __version__, capabilities
 from worker_vm.api_client import ApiClient, ApiError
 from worker_vm.backoff import RetryPolicy
@@ -30,13 +30,12 @@ def unique_name() -> str:
 class Presence:
     """Reports a worker at start, regularly, and once more when it stops.
 
-    The thread and its connections stay in this process: forked children must not touch them.
-
     Args:
         name: the worker's name.
         queue: the queue it serves.
         open_api: makes the thread's own API client.
         current_attempt: the attempt that runs now.
+        pipelines: what can be run, and what is loaded.
     """
 
     def __init__(
@@ -46,16 +45,16 @@ class Presence:
         queue: str,
         open_api: Callable[[], ApiClient],
         current_attempt: Callable[[], UUID | None],
+        pipelines: Callable[[], list[PipelineStatus]],
     ) -> None:
-        self.fork_guard = threading.Lock()
-        """Held while the thread does anything: a child forked meanwhile would inherit its locks
-        (imports, TLS, the resolver) without the thread that releases them."""
+        self._pipelines = pipelines
         self._name = name
         self._queue = queue
         self._open_api = open_api
         self._current_attempt = current_attempt
         self._started_at = datetime.now(UTC)
-        self._stopping = threading.Event()
+        self._stopping = False
+        self._woken = threading.Event()
         self._failures = 0
         self._thread = threading.Thread(target=self._loop, name="presence", daemon=True)
 
@@ -65,8 +64,13 @@ class Presence:
 
     def stop(self) -> None:
         """Report that the worker stops, if the API answers, and end the thread."""
-        self._stopping.set()
+        self._stopping = True
+        self._woken.set()
         self._thread.join()
+
+    def report_soon(self) -> None:
+        """Something worth telling has changed."""
+        self._woken.set()
 
     def describe(self, *, stopping: bool = False) -> WorkerHeartbeat:
         """What the worker is now."""
@@ -80,21 +84,18 @@ class Presence:
             memory_total_mib=capabilities.memory_total_mib(),
             gpus=capabilities.find_gpus(),
             versions=capabilities.library_versions(),
-            pipelines=capabilities.pipeline_statuses(),
+            pipelines=self._pipelines(),
             current_attempt_id=self._current_attempt(),
             stopping=stopping,
         )
 
     def _loop(self) -> None:
-        with self.fork_guard:
-            api = self._open_api()
-            wait = self._report(api, stopping=False)
-        while not self._stopping.wait(wait):
-            with self.fork_guard:
-                wait = self._report(api, stopping=False)
-        with self.fork_guard:
-            self._report(api, stopping=True)
-            api.close()
+        api = self._open_api()
+        while not self._stopping:
+            self._woken.clear()
+            self._woken.wait(self._report(api, stopping=False))
+        self._report(api, stopping=True)
+        api.close()
 
     def _report(self, api: ApiClient, *, stopping: bool) -> float:
         """Send one report; the seconds until the next."""

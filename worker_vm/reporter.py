@@ -1,13 +1,15 @@
-"""How a running pipeline speaks to the outside: the worker's `Reporter`."""
+"""What a run tells is checked here before it is believed, and passed on without waiting."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
-from contract.artifacts import ArtifactKind, MediaType
+from contract.artifacts import MediaType
 from contract.attempts import FailureCode, Progress
 from contract.base import FileName
+from contract.kinds import ArtifactKind
 from worker_vm.control import RunControl
 from worker_vm.logs import get_logger, storable
 from worker_vm.pipelines.base import PipelineError
@@ -24,9 +26,28 @@ _MEDIA_TYPE: TypeAdapter[str] = TypeAdapter(MediaType)
 
 
 class RunReporter:
-    """Checks what a pipeline says and passes it on without waiting for the network."""
+    """The `RunListener` of one run; a pipeline's process is trusted no more than a client.
 
-    def __init__(self, control: RunControl, supervisor: Supervisor, uploads: UploadQueue) -> None:
+    Args:
+        control: says whether the run should stop.
+        supervisor: takes progress.
+        uploads: takes files.
+        work_dir: where the run's files must lie.
+        free_other_memory: makes the other hosts give theirs back.
+    """
+
+    def __init__(
+        self,
+        control: RunControl,
+        supervisor: Supervisor,
+        uploads: UploadQueue,
+        *,
+        work_dir: Path,
+        free_other_memory: Callable[[], None],
+    ) -> None:
+        self.free_other_memory = free_other_memory
+        self._work_dir = work_dir.resolve()
+        self._restarts = 0
         self._control = control
         self._supervisor = supervisor
         self._uploads = uploads
@@ -34,8 +55,13 @@ class RunReporter:
         self._stage = ""
         self._names = {LOG_NAME}
 
-    def progress(self, percent: float, stage: str, message: str | None = None) -> None:
-        """See `Reporter.progress`. Percent is kept within 0-100 and never falls."""
+    def restarted(self, reason: str) -> None:
+        """The run begins again: files it has handed over already get another name."""
+        log.warning("run.restarted", reason=reason)
+        self._restarts += 1
+
+    def advanced(self, percent: float, stage: str, message: str | None = None) -> None:
+        """The run is so far. Percent is kept within 0-100 and never falls."""
         self._control.check()
         if math.isfinite(percent):
             self._percent = max(self._percent, min(100.0, float(percent)))
@@ -50,16 +76,18 @@ class RunReporter:
             )
         )
 
-    def artifact(self, kind: ArtifactKind, path: Path, media_type: str) -> None:
-        """See `Reporter.artifact`.
+    def produced(self, kind: str, path: Path, media_type: str) -> None:
+        """A file is finished.
 
         Raises:
             RunCancelledError: the run should stop now.
-            PipelineError: INVALID_OUTPUT; the file is missing, empty or handed over twice, or its
-                name or media type is not allowed.
+            PipelineError: INVALID_OUTPUT; the file is missing, empty, elsewhere or handed over
+                twice, or its kind, name or media type is not allowed.
         """
         self._control.check()
-        problem = self._problem(path, media_type)
+        if self._restarts and path.name in self._names:
+            path = path.rename(path.with_stem(f"{path.stem}-{self._restarts + 1}"))
+        problem = self._problem(kind, path, media_type)
         if problem is not None:
             raise PipelineError(
                 FailureCode.INVALID_OUTPUT,
@@ -67,14 +95,17 @@ class RunReporter:
                 permanent=False,
             )
         self._names.add(path.name)
-        self._uploads.submit(Upload(kind=kind, path=path, media_type=media_type))
+        self._uploads.submit(Upload(kind=ArtifactKind(kind), path=path, media_type=media_type))
 
-    def _problem(self, path: Path, media_type: str) -> str | None:
+    def _problem(self, kind: str, path: Path, media_type: str) -> str | None:
+        if path.is_symlink() or not path.resolve().is_relative_to(self._work_dir):
+            return "lies outside the run's folder"
         try:
+            ArtifactKind(kind)
             _FILE_NAME.validate_python(path.name)
             _MEDIA_TYPE.validate_python(media_type)
-        except ValidationError:
-            return "has a name or media type that is not allowed"
+        except ValueError:  # pydantic's ValidationError is one
+            return "has a kind, name or media type that is not allowed"
         if path.name in self._names:
             return "was handed over twice"
         if not path.is_file():

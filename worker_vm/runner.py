@@ -1,70 +1,37 @@
-"""One attempt from claim to report. Knows nothing of RQ; works in any process, many times over."""
+"""One attempt from claim to report. Knows nothing of RQ; works in any thread, many times over."""
 
-import math
-import os
-import re
 import shutil
+import tempfile
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 from uuid import UUID, uuid4
 
-import httpx
 from structlog.contextvars import bound_contextvars
 
-from contract.artifacts import ArtifactKind, ArtifactRecord
-from contract.attempts import (
-    AttemptCancelled,
-    AttemptFailed,
-    AttemptReleased,
-    AttemptSucceeded,
-    ClaimRequest,
-    FailureCode,
-    FinishRequest,
-    JobSpec,
-)
-from worker_vm.api_client import (
-    ApiClient,
-    ApiRefusedError,
-    AttemptApi,
-    AttemptLostError,
-    WorkerKeyRefusedError,
-    is_passing,
-)
-from worker_vm.backoff import RetryPolicy, retry
+from contract.attempts import AttemptSucceeded, ClaimRequest, FinishRequest, JobSpec
+from worker_vm import spool
+from worker_vm.api_client import ApiClient, AttemptLostError, is_passing
+from worker_vm.backoff import retry
 from worker_vm.control import RunControl, StopReason
+from worker_vm.delivery import LOG_NAME, LOST, UNDELIVERED, Delivery, Patience
 from worker_vm.downloads import download_inputs
+from worker_vm.host_pool import HostPool, PipelineUnavailableError, inputs_as_text
+from worker_vm.host_protocol import Run
 from worker_vm.http_client import make_client
-from worker_vm.logs import RunLog, get_logger, redact, run_log, storable
-from worker_vm.pipeline_loader import PipelineCache, PipelineUnavailableError
-from worker_vm.pipelines.base import PipelineError, RunInput
-from worker_vm.reporter import LOG_NAME, RunReporter
+from worker_vm.logs import get_logger, run_log
+from worker_vm.reporter import RunReporter
 from worker_vm.supervisor import Mailbox, Signal, Supervisor, Timings
 from worker_vm.uploads import FileUploader, Upload, UploadQueue
-from worker_vm.workspace import private_folder
+from worker_vm.verdicts import Verdicts, finite
 
 log = get_logger(__name__)
 
 STORAGE_READ_SECONDS = 120
 NOT_RUN = "not run"
-LOST = "lost"
-
-_CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long each kind of call is tried again."""
-
-    claim: RetryPolicy = field(default=RetryPolicy(give_up_after=300))
-    download: RetryPolicy = field(default=RetryPolicy(give_up_after=180))
-    upload: RetryPolicy = field(default=RetryPolicy(give_up_after=300))
-    log_upload: RetryPolicy = field(default=RetryPolicy(give_up_after=15))
-    finish: RetryPolicy = field(default=RetryPolicy(give_up_after=600))
-    last_words: RetryPolicy = field(default=RetryPolicy(give_up_after=15))
 
 
 @dataclass
@@ -73,33 +40,36 @@ class RunHost:
 
     Args:
         worker_name: what the worker registered as.
-        open_api: makes an API client; called for each run, so that none survives a fork.
+        open_api: makes an API client; called for each run.
         work_root: where private folders are made.
-        exit_process: ends the process; called when a pipeline can't be stopped otherwise.
+        pool: the pipeline hosts.
     """
 
     worker_name: str
     open_api: Callable[[], ApiClient]
     work_root: Path
-    exit_process: Callable[[int], None] = os._exit
+    pool: HostPool
     patience: Patience = field(default_factory=Patience)
     timings: Timings = field(default_factory=Timings)
-    pipelines: PipelineCache = field(default_factory=PipelineCache)
     mailbox: Mailbox = field(default_factory=SimpleQueue)
 
     def stop_current(self) -> None:
         """Ask the current run to stop. Safe in a signal handler."""
         self.mailbox.put(Signal.STOP)
 
+    def shut_down(self) -> None:
+        """Have the current run end now: handed back, or kept on disk if it is finished."""
+        self.mailbox.put(Signal.SHUTDOWN)
+
 
 def run_attempt(host: RunHost, attempt_id: UUID) -> str:
     """Claim an attempt, run its pipeline, upload what it makes and report.
 
     Returns:
-        The outcome in a word: that of the report, `lost` or `not run`.
+        The outcome in a word: that of the report, `lost`, `not run` or `undelivered`.
 
     Raises:
-        ApiError: the claim or the report could not be delivered.
+        ApiError: the claim could not be made.
     """
     host.mailbox = SimpleQueue()
     with bound_contextvars(attempt_id=str(attempt_id)), host.open_api() as api:
@@ -107,27 +77,32 @@ def run_attempt(host: RunHost, attempt_id: UUID) -> str:
         spec = _claim(host, api, attempt_id)
         if spec is None:
             return NOT_RUN
-        with (
-            bound_contextvars(
-                job_id=str(spec.job_id),
-                model_id=spec.model_id,
-                pipeline=spec.pipeline,
-                traceparent=spec.traceparent,
-            ),
-            private_folder(host.work_root) as folder,
-            make_client(read_seconds=STORAGE_READ_SECONDS) as storage,
-            run_log(folder / LOG_NAME, hide=folder) as lines,
-        ):
-            run = AttemptRun(
-                host,
-                api.attempt(spec),
-                spec,
-                storage=storage,
-                folder=folder,
-                lines=lines,
-                claimed_at=claimed_at,
-            )
-            return run.execute()
+        folder = Path(tempfile.mkdtemp(prefix="run-", dir=host.work_root))
+        with _attempt(host, api, spec, folder, claimed_at) as attempt:
+            return attempt.run()
+
+
+def deliver_spooled(host: RunHost, folder: Path) -> str:
+    """Deliver what an earlier process of this worker has left in a run's folder.
+
+    Returns:
+        As `run_attempt`.
+    """
+    try:
+        outcome = spool.load(folder)
+    except (OSError, ValueError) as error:
+        log.exception("spool.unreadable", reason=type(error).__name__)
+        shutil.rmtree(folder, ignore_errors=True)
+        return LOST
+    spec = outcome.spec
+    with (
+        bound_contextvars(attempt_id=str(spec.attempt_id)),
+        host.open_api() as api,
+        _attempt(host, api, spec, folder, time.monotonic()) as attempt,
+    ):
+        log.info("spool.found", files=len(outcome.files))
+        uploads = [Upload(f.kind, folder / f.path, f.media_type) for f in outcome.files]
+        return attempt.deliver(outcome.report, uploads)
 
 
 def _claim(host: RunHost, api: ApiClient, attempt_id: UUID) -> JobSpec | None:
@@ -150,238 +125,169 @@ def _claim(host: RunHost, api: ApiClient, attempt_id: UUID) -> JobSpec | None:
     return spec
 
 
-class AttemptRun:
-    """One claimed attempt."""
+@contextmanager
+def _attempt(
+    host: RunHost, api: ApiClient, spec: JobSpec, folder: Path, claimed_at: float
+) -> Iterator["AttemptRun"]:
+    """Everything around one attempt; its folder goes with it, unless it has to be kept."""
+    with ExitStack() as stack:
+        stack.enter_context(
+            bound_contextvars(
+                job_id=str(spec.job_id),
+                model_id=spec.model_id,
+                pipeline=spec.pipeline,
+                traceparent=spec.traceparent,
+            )
+        )
+        attempt = AttemptRun(host, api, spec, folder, claimed_at, stack)
+        stack.callback(attempt.clean_up)
+        yield attempt
 
-    def __init__(
+
+class AttemptRun:
+    """One claimed attempt.
+
+    Args:
+        host: the process.
+        api: the API.
+        spec: the attempt.
+        folder: its private folder.
+        claimed_at: `time.monotonic()` before the claim.
+        stack: closes what is opened here.
+    """
+
+    def __init__(  # noqa: PLR0917
         self,
         host: RunHost,
-        api: AttemptApi,
+        api: ApiClient,
         spec: JobSpec,
-        *,
-        storage: httpx.Client,
         folder: Path,
-        lines: RunLog,
         claimed_at: float,
+        stack: ExitStack,
     ) -> None:
         self._host = host
         self._spec = spec
         self._folder = folder
-        self._lines = lines
-        self._storage = storage
-        self._api = api
+        self._outcome = LOST
+        attempt_api = api.attempt(spec)
+        self._storage = stack.enter_context(make_client(read_seconds=STORAGE_READ_SECONDS))
+        lines = stack.enter_context(run_log(folder / LOG_NAME, hide=folder))
         self._control = RunControl()
+        self._verdicts = Verdicts(spec, lines, folder)
+        self._uploads = UploadQueue(
+            FileUploader(
+                attempt_api,
+                self._storage,
+                policy=host.patience.upload,
+                pause=self._control.pause,
+            ),
+            self._control,
+        )
+        self._delivery = Delivery(
+            attempt_api,
+            self._storage,
+            folder,
+            control=self._control,
+            uploads=self._uploads,
+            verdicts=self._verdicts,
+            lines=lines,
+            patience=host.patience,
+        )
         self._supervisor = Supervisor(
-            self._api,
+            attempt_api,
             spec,
             claimed_at=claimed_at,
             control=self._control,
             mailbox=host.mailbox,
-            abandon=self._abandon,
             timings=host.timings,
         )
-        self._uploads = UploadQueue(
-            FileUploader(
-                self._api, storage, policy=host.patience.upload, pause=self._control.pause
-            ),
-            self._control,
-        )
-        self._abandoned = False
-
-    def execute(self) -> str:
-        """Run and report; the outcome in a word."""
         self._supervisor.start()
-        try:
-            outcome = self._run()
-            self._uploads.discard()
-            if outcome is None or self._abandoned:
-                return LOST
-            return self._report(outcome)
-        finally:
-            self._supervisor.close()
+        stack.callback(self._supervisor.close)
 
-    def _run(self) -> FinishRequest | None:
+    def run(self) -> str:
+        """Run the pipeline and deliver what comes of it; the outcome in a word."""
+        report = self._make()
+        if report is None:
+            self._uploads.discard()
+            return LOST
+        spool.save(self._folder, self._spec, report, self._uploads.submitted)
+        self._outcome = self._delivery.deliver(report)
+        return self._outcome
+
+    def deliver(self, report: FinishRequest, uploads: list[Upload]) -> str:
+        """Deliver what an earlier process has finished; the outcome in a word."""
+        for upload in uploads:
+            self._uploads.submit(upload)
+        self._outcome = self._delivery.deliver(report)
+        return self._outcome
+
+    def clean_up(self) -> None:
+        """Remove the folder, unless its outcome is still to be delivered."""
+        if self._outcome != UNDELIVERED:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _make(self) -> FinishRequest | None:
         """Everything up to the report; None if there is nobody to report to."""
         started = time.monotonic()
         try:
-            metrics = self._make()
-            records = self._uploads.drain()
-        except PipelineUnavailableError as error:
-            return AttemptReleased(reason=storable(" ".join(error.reasons))[:500])
-        except (Exception, SystemExit) as error:  # noqa: BLE001  (whatever a pipeline raises)
-            return self._judge(error)
-        log.info("run.done", seconds=round(time.monotonic() - started, 3), artifacts=len(records))
-        return AttemptSucceeded(
-            artifact_ids=[record.artifact_id for record in records],
-            metrics=_finite(metrics),
-        )
-
-    def _make(self) -> dict[str, float]:
-        """Download, set up and run the pipeline, within the time limit."""
-        spec = self._spec
-        with self._supervisor.working():
-            self._host.pipelines.require(spec.pipeline)
-            inputs = download_inputs(
-                self._storage,
-                spec.inputs,
-                self._folder / "inputs",
-                policy=self._host.patience.download,
-                check=self._control.check,
-                pause=self._control.pause,
-            )
+            with self._supervisor.working():
+                report = self._run_pipeline()
             self._control.check()
-            pipeline = self._host.pipelines.ready(spec.pipeline)
-            work_dir = self._folder / "work"
-            work_dir.mkdir()
-            metrics = pipeline.run(
-                RunInput(
-                    job_id=spec.job_id,
-                    model_id=spec.model_id,
-                    model_version=spec.model_version,
-                    params=spec.params,
-                    prompt=spec.prompt,
-                    inputs=inputs,
-                    work_dir=work_dir,
-                ),
-                RunReporter(self._control, self._supervisor, self._uploads),
-            )
+        except PipelineUnavailableError as error:
+            return self._verdicts.of_error(error)
+        except (Exception, SystemExit) as error:  # noqa: BLE001  (whatever comes of a run)
+            return self._judge(error)
+        log.info("run.done", seconds=round(time.monotonic() - started, 3))
+        return report
+
+    def _run_pipeline(self) -> FinishRequest:
+        """Download the inputs and run the pipeline in its host."""
+        spec = self._spec
+        self._host.pool.require(spec.pipeline)
+        inputs = download_inputs(
+            self._storage,
+            spec.inputs,
+            self._folder / "inputs",
+            policy=self._host.patience.download,
+            check=self._control.check,
+            pause=self._control.pause,
+        )
         self._control.check()
-        return metrics
+        work_dir = self._folder / "work"
+        work_dir.mkdir()
+        ended = self._host.pool.run(
+            Run(
+                pipeline=spec.pipeline,
+                job_id=str(spec.job_id),
+                model_id=spec.model_id,
+                model_version=spec.model_version,
+                params=spec.params,
+                prompt=spec.prompt,
+                inputs=inputs_as_text(inputs),
+                work_dir=str(work_dir),
+            ),
+            lambda free_other_memory: RunReporter(
+                self._control,
+                self._supervisor,
+                self._uploads,
+                work_dir=work_dir,
+                free_other_memory=free_other_memory,
+            ),
+            self._control,
+        )
+        self._control.check()
+        if ended.outcome == "unavailable":
+            raise PipelineUnavailableError(ended.reasons)
+        if ended.outcome == "succeeded":
+            return AttemptSucceeded(artifact_ids=[], metrics=finite(ended.metrics))
+        return self._verdicts.of_end(ended)
 
     def _judge(self, error: BaseException) -> FinishRequest | None:
         """What an exception means. A reason to stop explains whatever came after it."""
         reason = self._control.reason
-        if reason is not None:
-            log.info("run.stopped", reason=reason.value, by=type(error).__name__)
-            if reason is StopReason.UPLOAD_FAILED and self._uploads.failure is not None:
-                return self._failure(self._uploads.failure)
-            return self._stopped(reason)
-        return self._failure(error)
-
-    def _stopped(self, reason: StopReason) -> FinishRequest | None:
-        if reason is StopReason.CANCELLED:
-            return AttemptCancelled()
-        if reason is StopReason.TIME_LIMIT:
-            return self._failed(
-                FailureCode.TIME_LIMIT_EXCEEDED,
-                f"The run took longer than its limit of {self._spec.time_limit_seconds} s.",
-                permanent=True,
-            )
-        if reason is StopReason.STOPPED:
-            return AttemptReleased(reason="The run was stopped by a command to its worker.")
-        return None
-
-    def _failure(self, error: BaseException) -> FinishRequest:
-        if isinstance(error, PipelineError):
-            log.warning("run.failed", code=error.code, permanent=error.permanent)
-            if _CODE.fullmatch(error.code):
-                return self._failed(error.code, error.message, permanent=error.permanent)
-        kind = type(error).__name__
-        # torch's OutOfMemoryError is recognised by name, since torch is not imported here.
-        if isinstance(error, MemoryError) or kind == "OutOfMemoryError":
-            log.error("run.out_of_memory", exc_info=error)
-            return self._failed(
-                FailureCode.OUT_OF_MEMORY, "The machine's memory was not enough.", permanent=False
-            )
-        if kind == "JobTimeoutException":
-            # RQ's own limit lies above the model's, but counts from before the claim.
-            log.warning("run.queue_timeout")
-            return AttemptReleased(reason="The claim took so long that RQ's time was over.")
-        log.error("run.crashed", exc_info=error)
-        return self._failed(
-            FailureCode.PIPELINE_ERROR,
-            f"The pipeline {self._spec.pipeline} stopped with an unexpected {kind};"
-            " the run's log says where.",
-            permanent=False,
-        )
-
-    def _failed(self, code: str, message: str, *, permanent: bool) -> AttemptFailed:
-        text = storable(redact(message).replace(str(self._folder), "<work>"))[:2000]
-        return AttemptFailed(
-            code=code, message=text, permanent=permanent, log_tail=self._lines.tail()
-        )
-
-    def _report(self, outcome: FinishRequest) -> str:
-        record = None
-        if not isinstance(outcome, AttemptReleased) or self._control.reason is StopReason.STOPPED:
-            record = self._upload_log()
-        if isinstance(outcome, AttemptSucceeded) and record is not None:
-            ids = [*outcome.artifact_ids, record.artifact_id]
-            outcome = outcome.model_copy(update={"artifact_ids": ids})
-        try:
-            self._finish(outcome, self._host.patience.finish)
-        except AttemptLostError as error:
-            log.warning("attempt.lost", reason=str(error))
-            return LOST
-        except ApiRefusedError as error:
-            if isinstance(error, WorkerKeyRefusedError) or not isinstance(
-                outcome, AttemptSucceeded
-            ):
-                raise
-            log.warning("finish.refused", reason=str(error))
-            outcome = self._failed(
-                FailureCode.INVALID_OUTPUT,
-                f"The result was refused: {error.detail}",
-                permanent=False,
-            )
-            self._finish(outcome, self._host.patience.finish)
-        return outcome.outcome
-
-    def _finish(self, outcome: FinishRequest, policy: RetryPolicy) -> None:
-        """Deliver the report; the body stays the same, so that a repeat is recognised."""
-        reply = retry(
-            lambda: self._api.finish(outcome),
-            policy=policy,
-            retryable=is_passing,
-            on_failure=lambda error, wait: log.warning(
-                "finish.retry", reason=str(error), wait_seconds=round(wait, 1)
-            ),
-        )
-        log.info("finish.reported", outcome=outcome.outcome, job_status=reply.job_status)
-
-    def _upload_log(self) -> ArtifactRecord | None:
-        """Hand over the run's log, if it can be done soon."""
-        self._lines.flush()
-        if self._lines.path.stat().st_size == 0:
-            return None
-        # A copy, since this very upload writes lines too.
-        folder = self._folder / "log"
-        folder.mkdir(exist_ok=True)
-        path = Path(shutil.copyfile(self._lines.path, folder / LOG_NAME))
-        uploader = FileUploader(
-            self._api,
-            self._storage,
-            policy=self._host.patience.log_upload,
-            pause=self._sleep,
-        )
-        try:
-            return uploader.upload(Upload(ArtifactKind.LOG, path, "text/plain"))
-        except Exception as error:  # noqa: BLE001  (the outcome matters more than its log)
-            log.warning("log.not_uploaded", reason=str(error))
-            return None
-
-    def _sleep(self, seconds: float) -> bool:
-        time.sleep(seconds)
-        return self._control.reason is StopReason.LOST
-
-    def _abandon(self, reason: StopReason) -> None:
-        """Report for a pipeline that doesn't stop, and end the process it runs in."""
-        self._abandoned = True
-        outcome = self._stopped(reason)
+        if reason is None:
+            return self._verdicts.of_error(error)
+        log.info("run.stopped", reason=reason.value, by=type(error).__name__)
         if reason is StopReason.UPLOAD_FAILED and self._uploads.failure is not None:
-            outcome = self._failure(self._uploads.failure)
-        if outcome is not None:
-            with suppress(Exception):
-                self._finish(outcome, self._host.patience.last_words)
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._host.exit_process(1)
-
-
-def _finite(metrics: Mapping[str, float] | None) -> dict[str, float]:
-    """Metrics that JSON can carry, at most as many as a report may hold."""
-    numbers = {
-        storable(str(name)): float(value)
-        for name, value in (metrics or {}).items()
-        if isinstance(value, int | float) and math.isfinite(value)
-    }
-    return dict(list(numbers.items())[:100])
+            return self._verdicts.of_error(self._uploads.failure)
+        return self._verdicts.of_stop(reason)

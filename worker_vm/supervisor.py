@@ -1,13 +1,16 @@
 """The thread beside a run: extends the lease, tells progress, enforces the time limit.
 
-It never raises into the pipeline. It sets a reason to stop, which the pipeline meets at its next
-report; a pipeline that doesn't report in time is abandoned.
+It lives in the worker's process, not in the pipeline's: a pipeline that is busy in C for minutes
+keeps its lease. It sets a reason to stop; `host_process` makes the pipeline obey.
+
+An API that is away takes nothing from anybody: the run goes on, and the app gives leases their time
+again when it is back. Only an answer says that an attempt is lost.
 """
 
 import contextvars
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -26,6 +29,9 @@ class Signal(Enum):
 
     WAKE = auto()
     STOP = auto()
+    """An operator wants this run to end."""
+    SHUTDOWN = auto()
+    """The worker has to end now."""
     CLOSE = auto()
 
 
@@ -38,8 +44,6 @@ class Timings:
     """The supervisor's own times in seconds; the lease's come with the claim."""
 
     progress_spacing: float = 1
-    stop_grace: float = 10
-    """How long a pipeline may take to notice that it should stop."""
     longest_call: float = 10
 
 
@@ -52,7 +56,6 @@ class Supervisor:
         claimed_at: `time.monotonic()` before the claim was sent; the lease counts from there.
         control: where reasons to stop are put.
         mailbox: wakes the thread.
-        abandon: called in the thread when a pipeline doesn't stop; ends the process.
     """
 
     def __init__(
@@ -63,16 +66,13 @@ class Supervisor:
         claimed_at: float,
         control: RunControl,
         mailbox: Mailbox,
-        abandon: Callable[[StopReason], None],
         timings: Timings,
     ) -> None:
         self._api = api
         self._spec = spec
         self._control = control
         self._mailbox = mailbox
-        self._abandon = abandon
         self._timings = timings
-        self._lease_until = claimed_at + spec.lease_seconds
         self._next_beat = claimed_at + spec.heartbeat_seconds
         self._deadline = claimed_at + spec.time_limit_seconds
         self._last_beat = claimed_at
@@ -80,10 +80,7 @@ class Supervisor:
         self._progress: Progress | None = None
         self._told: Progress | None = None
         self._working = False
-        self._abandon_at: float | None = None
-        self._phase = threading.Lock()
         self._closed = False
-        control.on_stop = lambda: mailbox.put(Signal.WAKE)
         context = contextvars.copy_context()
         self._thread = threading.Thread(
             target=context.run, args=(self._loop,), name="supervisor", daemon=True
@@ -100,15 +97,13 @@ class Supervisor:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """The block that the time limit covers, and that is abandoned if it doesn't stop."""
+        """The block that the time limit covers."""
         self._working = True
         self._mailbox.put(Signal.WAKE)
         try:
             yield
         finally:
-            # Waits while the run is being abandoned, which ends the process.
-            with self._phase:
-                self._working = False
+            self._working = False
 
     @property
     def latest_progress(self) -> Progress | None:
@@ -141,38 +136,20 @@ class Supervisor:
             self._beat(time.monotonic())
             if not self._control.stopped.is_set():
                 self._control.stop(StopReason.STOPPED)
+        elif signal is Signal.SHUTDOWN:
+            log.info("run.shutdown")
+            self._control.stop(StopReason.SHUTDOWN)
 
     def _next_event(self) -> float:
         moments = [self._beat_at(), time.monotonic() + 3600]
-        if self._control.reason is not StopReason.LOST:
-            moments.append(self._lease_until)
         if self._working and not self._control.stopped.is_set():
             moments.append(self._deadline)
-        if self._abandon_at is not None:
-            moments.append(self._abandon_at)
         return min(moments)
 
     def _enforce(self, now: float) -> None:
-        if now >= self._lease_until and self._control.reason is not StopReason.LOST:
-            log.error("lease.expired", message="The lease could not be extended; stopping.")
-            self._control.stop(StopReason.LOST)
         if self._working and now >= self._deadline and not self._control.stopped.is_set():
             log.error("run.time_limit", limit_seconds=self._spec.time_limit_seconds)
             self._control.stop(StopReason.TIME_LIMIT)
-        if not (self._working and self._control.stopped.is_set()):
-            self._abandon_at = None
-        elif self._abandon_at is None:
-            self._abandon_at = now + self._timings.stop_grace
-        elif now >= self._abandon_at:
-            self._give_up()
-
-    def _give_up(self) -> None:
-        with self._phase:
-            reason = self._control.reason
-            if self._working and reason is not None:
-                log.error("run.abandoned", reason=reason.value)
-                self._closed = True
-                self._abandon(reason)
 
     def _beat_at(self) -> float:
         if self._control.reason is StopReason.LOST:
@@ -200,7 +177,6 @@ class Supervisor:
                 log.info("heartbeat.recovered", failures=self._failures)
             self._failures = 0
             self._told = progress
-            self._lease_until = now + self._spec.lease_seconds
             self._next_beat = now + self._spec.heartbeat_seconds
             if reply.cancel_requested and not self._control.stopped.is_set():
                 log.info("run.cancel_requested")

@@ -12,7 +12,7 @@ class _Process:
 
 
 def configure(host: runner.RunHost) -> None:
-    """Say what attempts are run with in this process, and in those forked from it."""
+    """Say what attempts are run with in this process."""
     _Process.host = host
 
 
@@ -26,9 +26,3 @@ def run_attempt(attempt_id: str) -> str:
     if host is None:
         raise RuntimeError("tasks.configure() must be called before a task runs.")
     return runner.run_attempt(host, UUID(attempt_id))
-
-
-def stop_current() -> None:
-    """Ask the running attempt to stop. Safe in a signal handler."""
-    if _Process.host is not None:
-        _Process.host.stop_current()

@@ -13,12 +13,12 @@ import httpx
 
 from contract.artifacts import (
     ArtifactCommit,
-    ArtifactKind,
     ArtifactRecord,
     UploadTicket,
     UploadTicketRequest,
 )
 from contract.attempts import FailureCode
+from contract.kinds import ArtifactKind
 from worker_vm.api_client import (
     ApiRefusedError,
     ApiUnavailableError,
@@ -172,6 +172,7 @@ class UploadQueue:
         self._waiting: SimpleQueue[Upload | None] = SimpleQueue()
         self._failure: Exception | None = None
         self._thread: threading.Thread | None = None
+        self.submitted: list[Upload] = []
         self.records: list[ArtifactRecord] = []
 
     def submit(self, upload: Upload) -> None:
@@ -182,6 +183,7 @@ class UploadQueue:
                 target=context.run, args=(self._loop,), name="uploads", daemon=True
             )
             self._thread.start()
+        self.submitted.append(upload)
         self._waiting.put(upload)
 
     def drain(self) -> list[ArtifactRecord]:

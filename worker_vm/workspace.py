@@ -1,14 +1,14 @@
-"""Private folders for runs, removed even when the process that used them was killed."""
+"""A worker's private folder: what a killed worker leaves is removed, or delivered, by the next."""
 
 import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from worker_vm.logs import get_logger
+from worker_vm.spool import is_spooled
 
 log = get_logger(__name__)
 
@@ -25,42 +25,41 @@ class Workspace:
 
     def __init__(self, parent: Path) -> None:
         parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(parent)
         # Locked before it has the name by which others would look for a free lock.
         unnamed = Path(tempfile.mkdtemp(prefix=".new-", dir=parent))
         self._lock = os.open(unnamed / LOCK_NAME, os.O_CREAT | os.O_RDWR, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         self.folder = unnamed.rename(parent / (PREFIX + unnamed.name.removeprefix(".new-")))
+        self.spooled = _take_over(parent, self.folder)
+        """Folders of finished runs that an earlier worker could not deliver; ours now."""
 
     def clear(self) -> None:
         """Remove what a killed run left behind; call while nothing runs."""
         for entry in self.folder.iterdir():
-            if entry.name != LOCK_NAME:
+            if entry.name != LOCK_NAME and not is_spooled(entry):
                 shutil.rmtree(entry, ignore_errors=True)
 
     def close(self) -> None:
-        """Remove the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove the folder, unless something in it is still to be delivered by the next worker."""
+        self.clear()
+        if not any(map(is_spooled, self.folder.iterdir())):
+            shutil.rmtree(self.folder, ignore_errors=True)
         os.close(self._lock)
 
 
-@contextmanager
-def private_folder(parent: Path) -> Iterator[Path]:
-    """A folder only this user can read, removed with all it holds when the block ends."""
-    folder = Path(tempfile.mkdtemp(prefix="run-", dir=parent))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_abandoned(parent: Path) -> None:
+def _take_over(parent: Path, target: Path) -> list[Path]:
+    """Move what dead workers could not deliver into `target`, and remove all else of theirs."""
+    taken = []
     for folder in parent.glob(f"{PREFIX}*"):
         with suppress(OSError):
             lock = os.open(folder / LOCK_NAME, os.O_RDWR)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                taken += [
+                    run.rename(target / run.name) for run in folder.iterdir() if is_spooled(run)
+                ]
                 shutil.rmtree(folder, ignore_errors=True)
-                log.info("workspace.removed", folder=folder.name)
+                log.info("workspace.removed", folder=folder.name, spooled=len(taken))
             finally:
                 os.close(lock)
+    return taken

@@ -1,18 +1,24 @@
 import logging
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from functools import partial
 from io import StringIO
 from pathlib import Path
 
 import pytest
+import redis
 import structlog
 from fake_platform import WORKER_KEY, Platform
 from pydantic import SecretStr
+from rq import Queue
+from rq.serializers import JSONSerializer
+from worker_support import QUEUE, Start, WorkerProcess, host_environment
 
+from devstack.servers import RedisServer
 from worker_vm.api_client import ApiClient
 from worker_vm.backoff import RetryPolicy
+from worker_vm.host_pool import HostPool
 from worker_vm.logs import configure_logging
-from worker_vm.pipelines import registry
 from worker_vm.runner import Patience, RunHost
 from worker_vm.supervisor import Timings
 
@@ -25,38 +31,114 @@ def platform() -> Iterator[Platform]:
         yield running
 
 
-@pytest.fixture(autouse=True)
-def scripted_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(registry.PIPELINES, "scripted", "scripted_pipeline:Scripted")
-    monkeypatch.setitem(registry.PIPELINES, "unavailable", "scripted_pipeline:Unavailable")
-    monkeypatch.setitem(registry.PIPELINES, "broken", "no_such_module:Nothing")
+@pytest.fixture(scope="session")
+def shared_pool() -> Iterator[HostPool]:
+    """Pipeline hosts for any number of tests; started at the first run."""
+    pool = HostPool(environment=host_environment())
+    yield pool
+    pool.stop()
 
 
 @pytest.fixture
-def exits() -> list[int]:
-    """Statuses with which a run wanted to end its process."""
-    return []
+def pool(shared_pool: HostPool) -> HostPool:
+    """The shared hosts, without memory of earlier crashes."""
+    shared_pool._failures.clear()
+    shared_pool._respawn_at.clear()
+    return shared_pool
 
 
 @pytest.fixture
-def host(platform: Platform, tmp_path: Path, exits: list[int]) -> RunHost:
+def make_pool() -> Iterator[Callable[..., HostPool]]:
+    """Makes hosts with settings of their own."""
+    made: list[HostPool] = []
+
+    def make(preload: tuple[str, ...] = (), **settings: str) -> HostPool:
+        made.append(HostPool(preload=preload, environment=host_environment(**settings)))
+        return made[-1]
+
+    yield make
+    for pool in made:
+        pool.stop()
+
+
+@pytest.fixture
+def host(platform: Platform, tmp_path: Path, pool: HostPool) -> RunHost:
     work_root = tmp_path / "work"
     work_root.mkdir()
     return RunHost(
         worker_name="tester-1",
         open_api=partial(ApiClient, platform.url, SecretStr(WORKER_KEY)),
         work_root=work_root,
-        exit_process=exits.append,
+        pool=pool,
         patience=Patience(
             claim=QUICK,
             download=QUICK,
             upload=QUICK,
             log_upload=QUICK,
             finish=QUICK,
-            last_words=QUICK,
         ),
-        timings=Timings(progress_spacing=0.01, stop_grace=0.2, longest_call=5),
+        timings=Timings(progress_spacing=0.01, longest_call=5),
     )
+
+
+@pytest.fixture(scope="session")
+def workers_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis that only these tests use, since they stop it."""
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_server(workers_redis: RedisServer) -> RedisServer:
+    """An empty Redis that runs."""
+    workers_redis.start()
+    with redis.Redis.from_url(workers_redis.url) as client:
+        client.flushall()
+    return workers_redis
+
+
+@pytest.fixture
+def connection(redis_server: RedisServer) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(redis_server.url) as client:
+        yield client
+
+
+@pytest.fixture
+def queue(connection: redis.Redis) -> Queue:
+    return Queue(QUEUE, connection=connection, serializer=JSONSerializer)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """Where worker processes make their private folders."""
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def start(
+    platform: Platform, redis_server: RedisServer, tmp_path: Path, runs: Path
+) -> Iterator[Start]:
+    """Starts worker processes."""
+    started: list[WorkerProcess] = []
+
+    def start(*arguments: str, path: str = "", **settings: str) -> WorkerProcess:
+        folder = tmp_path / f"worker-{len(started)}"
+        folder.mkdir()
+        environment = host_environment(
+            REDIS_URL=redis_server.url,
+            API_URL=platform.url,
+            WORKER_API_KEY=WORKER_KEY,
+            WORKER_QUEUE=QUEUE,
+            WORKER_WORK_DIR=str(runs),
+            LOG_FORMAT="json",
+        )
+        environment["PYTHONPATH"] += f"{os.pathsep}{path}" if path else ""
+        started.append(WorkerProcess(folder, {**environment, **settings}, arguments))
+        return started[-1]
+
+    yield start
+    for worker in started:
+        worker.close()
 
 
 @pytest.fixture(autouse=True)

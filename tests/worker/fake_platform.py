@@ -86,6 +86,8 @@ class Platform:
         self.seen: list[Seen] = []
         self.faults: dict[str, list[int | str | Reply]] = defaultdict(list)
         self.cancel_requested = False
+        self.away = False
+        """Whether the API takes calls and drops them; storage goes on."""
         self.claimed_by: ClaimRequest | None = None
         self.finished: bytes | None = None
         self.objects: dict[str, bytes] = {}
@@ -116,6 +118,19 @@ class Platform:
     ) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+    def new_attempt(self) -> UUID:
+        """Be about another attempt of the same model, as if the last one had not been."""
+        with self.changed:
+            self.attempt_id = uuid4()
+            self.job_id = uuid4()
+            self.claimed_by = self.finished = None
+            self.cancel_requested = False
+            self.records.clear()
+            self.tickets.clear()
+            self.seen.clear()
+            self.objects.clear()
+        return self.attempt_id
 
     def add_input(self, parameter: str, data: bytes, **changes: Any) -> InputFile:
         """Put an object into storage and promise it to the attempt."""
@@ -282,6 +297,9 @@ def _handler(platform: Platform) -> type[BaseHTTPRequestHandler]:  # noqa: C901 
         def _serve(self, route: str, obey: Any) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             seen = Seen(route, body, {k.lower(): v for k, v in self.headers.items()})
+            if platform.away and route not in {"PUT", "GET"}:
+                self.close_connection = True
+                return
             with platform.changed:
                 platform.seen.append(seen)
                 fault = platform.faults[route].pop(0) if platform.faults[route] else None

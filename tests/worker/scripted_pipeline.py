@@ -1,20 +1,33 @@
-"""A pipeline that does what its parameters say; for tests only."""
+"""A pipeline that does what its parameters say; for tests only.
 
-import logging
+It runs in pipeline hosts of any Python: standard library and the pipeline interface only.
+"""
+
+import ctypes
+import json
 import os
+import signal
+import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from rq.timeouts import JobTimeoutException
-
-from contract.artifacts import ArtifactKind
+from contract.kinds import ArtifactKind
 from worker_vm.pipelines.base import Pipeline, PipelineError, Reporter, RunInput
 
-setups: list[int] = []
 ODD = "\x00\udc80"
 """Characters that a database, or JSON itself, refuses; `$ODD` in parameters."""
+
+_MIB = 1 << 20
+_counts = {"setups": 0, "runs": 0}
+_leaked: list[bytearray] = []
+
+
+def _channel() -> int:
+    """The descriptor by which the host speaks to its worker."""
+    return int(sys.argv[1])
 
 
 class Scripted(Pipeline):
@@ -24,18 +37,29 @@ class Scripted(Pipeline):
     version: ClassVar[str] = "1.2"
 
     def setup(self) -> None:
-        """Count."""
-        setups.append(os.getpid())
+        """Count, and take as much memory as the environment says."""
+        _counts["setups"] += 1
+        self.weights = bytearray(b"w" * int(os.environ.get("SCRIPTED_MIB", "0")) * _MIB)
+
+    def smaller_params(self, params: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """What the parameters themselves say."""
+        return params.get("smaller")
 
     def run(self, job: RunInput, report: Reporter) -> dict[str, float]:
         """Obey."""
+        _counts["runs"] += 1
         metrics: dict[str, float] = {}
         for verb, argument in job.params.get("do", []):
             getattr(self, f"_{verb}")(argument, job, report, metrics)
         return metrics
 
+    # --- what a run tells ------------------------------------------------------------------------
+
     def _progress(self, percent: float | str, _: RunInput, report: Reporter, __: Any) -> None:
         report.progress(float(percent), "stage", f"at {percent}")
+
+    def _progress_text(self, text: str, _: Any, report: Reporter, __: Any) -> None:
+        report.progress(1, text.replace("$ODD", ODD), text.replace("$ODD", ODD))
 
     def _artifact(self, name: str, job: RunInput, report: Reporter, _: Any) -> None:
         path = job.work_dir / name
@@ -45,6 +69,17 @@ class Scripted(Pipeline):
     def _hand_over(self, name: str, job: RunInput, report: Reporter, _: Any) -> None:
         report.artifact(ArtifactKind.PREVIEW, job.work_dir / name, "image/png")
 
+    def _hand_over_link(self, target: str, job: RunInput, report: Reporter, _: Any) -> None:
+        link = job.work_dir / "link.png"
+        link.symlink_to(target)
+        report.artifact(ArtifactKind.PREVIEW, link, "image/png")
+
+    def _hand_over_relative(self, name: str, job: RunInput, report: Reporter, _: Any) -> None:
+        os.chdir(job.work_dir)
+        Path(name).write_bytes(b"here")
+        report.artifact(ArtifactKind.PREVIEW, Path(name), "image/png")
+        os.chdir("/")
+
     def _empty(self, name: str, job: RunInput, _: Any, __: Any) -> None:
         (job.work_dir / name).touch()
 
@@ -53,33 +88,80 @@ class Scripted(Pipeline):
         path.write_bytes(job.inputs[parameter].read_bytes())
         report.artifact(ArtifactKind.MODEL_3D, path, "model/gltf-binary")
 
+    def _tell_job(self, name: str, job: RunInput, report: Reporter, _: Any) -> None:
+        """Hand over what the run was asked for, and the names in its environment."""
+        path = job.work_dir / name
+        told = {
+            "params": dict(job.params),
+            "reduced_from": None if job.reduced_from is None else dict(job.reduced_from),
+            "environment": sorted(os.environ),
+            "python": sys.executable,
+            "modules": sorted(sys.modules),
+        }
+        path.write_text(json.dumps(told))
+        report.artifact(ArtifactKind.MANIFEST, path, "application/json")
+
     def _metric(self, pair: list[Any], _: Any, __: Any, metrics: dict[str, Any]) -> None:
         metrics[pair[0].replace("$ODD", ODD)] = float(pair[1])
 
-    def _log(self, text: str, *_: Any) -> None:
-        logging.getLogger("pipeline").info("%s", text)
+    def _count(self, _: Any, __: Any, ___: Any, metrics: dict[str, Any]) -> None:
+        """Tell which process this is, and what it has done so far."""
+        metrics |= {"pid": os.getpid(), **_counts}
+
+    def _say(self, text: str, *_: Any) -> None:
+        print(text)  # noqa: T201
+        print(f"aside: {text}", file=sys.stderr)  # noqa: T201
+
+    # --- how a run ends --------------------------------------------------------------------------
 
     def _fail(self, arguments: list[Any], *_: Any) -> None:
         raise PipelineError(arguments[0], arguments[1].replace("$ODD", ODD), permanent=arguments[2])
 
     def _log_and_crash(self, text: str, *_: Any) -> None:
-        logging.getLogger("pipeline").warning("%s", text.replace("$ODD", ODD))
+        print(text.replace("$ODD", ODD), file=sys.stderr)  # noqa: T201
         raise ValueError(text.replace("$ODD", ODD))
-
-    def _time_out(self, *_: Any) -> None:
-        raise JobTimeoutException
-
-    def _progress_text(self, text: str, _: Any, report: Reporter, __: Any) -> None:
-        report.progress(1, text.replace("$ODD", ODD), text.replace("$ODD", ODD))
 
     def _crash(self, text: str, job: RunInput, *_: Any) -> None:
         raise ZeroDivisionError(text.replace("$WORK", str(job.work_dir)))
 
-    def _exhaust_memory(self, *_: Any) -> None:
-        raise MemoryError
+    def _break_device(self, text: str, *_: Any) -> None:
+        raise RuntimeError(f"CUDA error: {text}")
+
+    def _exhaust_memory(self, tries: int, job: RunInput, *_: Any) -> None:
+        """Have too little memory in the first so many tries of the run."""
+        if int(job.work_dir.name) <= tries:
+            raise MemoryError
+
+    def _leak(self, mib: int, *_: Any) -> None:
+        _leaked.append(bytearray(b"l" * mib * _MIB))
 
     def _exit(self, status: int, *_: Any) -> None:
         sys.exit(status)
+
+    def _exit_at_once(self, status: int, *_: Any) -> None:
+        os._exit(status)
+
+    def _segfault(self, *_: Any) -> None:
+        ctypes.string_at(0)
+
+    def _kill_itself(self, *_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def _babble(self, *_: Any) -> None:
+        os.write(_channel(), b"\xff garbage " * 100)
+        time.sleep(60)
+
+    def _babble_json(self, text: str, *_: Any) -> None:
+        """Send a message of the right form with anything in it."""
+        os.write(_channel(), len(text).to_bytes(4, "big") + text.encode())
+        time.sleep(60)
+
+    def _hang_up(self, *_: Any) -> None:
+        """Close the connection to the worker, and live on."""
+        os.close(_channel())
+        time.sleep(600)
+
+    # --- how long a run takes --------------------------------------------------------------------
 
     def _work(self, seconds: float, _: Any, report: Reporter, __: Any) -> None:
         """Report progress until told to stop, or for so long."""
@@ -98,8 +180,20 @@ class Scripted(Pipeline):
         """Be deaf for so long."""
         time.sleep(seconds)
 
+    def _hold_gil(self, seconds: int, *_: Any) -> None:
+        """Be in C for so long, where no other thread of this process runs."""
+        ctypes.PyDLL(None).sleep(seconds)
+
     def _touch(self, path: str, *_: Any) -> None:
         Path(path).touch()
+
+    def _start_child(self, arguments: list[Any], *_: Any) -> None:
+        """Start a process that keeps our output open; its id goes to a file."""
+        path, own_session = arguments
+        child = subprocess.Popen(["sleep", "300"], start_new_session=own_session)
+        partial = Path(f"{path}.part")
+        partial.write_text(str(child.pid))
+        partial.rename(path)
 
 
 class Unavailable(Scripted):
@@ -111,3 +205,15 @@ class Unavailable(Scripted):
     def unavailable_reasons(cls) -> list[str]:
         """Always the same."""
         return ["There is no GPU.", "Weights are missing."]
+
+
+class Careless(Scripted):
+    """A pipeline that does not keep to the interface."""
+
+    version: ClassVar[Any] = 20261120.5
+    cancel_grace_seconds: ClassVar[Any] = "soon"
+
+    @classmethod
+    def unavailable_reasons(cls) -> Any:
+        """No list."""
+        return None

@@ -18,7 +18,7 @@ from worker_vm.api_client import (
     WorkerKeyRefusedError,
 )
 from worker_vm.backoff import RetryPolicy, retry
-from worker_vm.capabilities import find_gpus, parse_gpus, pipeline_statuses
+from worker_vm.capabilities import find_gpus, parse_gpus
 from worker_vm.control import RunControl, StopReason
 from worker_vm.http_client import make_client
 from worker_vm.logs import redact
@@ -32,6 +32,7 @@ def presence(platform: Platform, key: str = WORKER_KEY) -> Presence:
         queue="test",
         open_api=lambda: ApiClient(platform.url, SecretStr(key)),
         current_attempt=lambda: None,
+        pipelines=list,
     )
 
 
@@ -142,15 +143,6 @@ def test_a_refused_key_is_told_in_a_sentence(platform: Platform, process_log: St
     reporter.start()
     reporter.stop()
     assert "The API refused the worker key; check WORKER_API_KEY." in process_log.getvalue()
-
-
-def test_pipelines_that_cannot_run_say_why() -> None:
-    """Each registered pipeline is told of, those that can't run with their reasons."""
-    statuses = {status.name: status for status in pipeline_statuses()}
-    assert statuses["scripted"].runnable
-    assert statuses["unavailable"].reasons == ["There is no GPU.", "Weights are missing."]
-    assert not statuses["broken"].runnable
-    assert "no_such_module" in statuses["broken"].reasons[0]
 
 
 def test_gpus_are_read_from_the_tools_table() -> None:

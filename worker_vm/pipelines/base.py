@@ -1,4 +1,7 @@
-"""What a pipeline is: the interface between the worker and the code that makes things."""
+"""What a pipeline is: the interface between the worker and the code that makes things.
+
+Standard library only: a pipeline may run in an interpreter that has nothing of ours installed.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -7,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 from uuid import UUID
 
-from contract.artifacts import ArtifactKind
+from contract.kinds import ArtifactKind
 
 
 class PipelineError(Exception):
@@ -63,6 +66,9 @@ class RunInput:
     """Downloaded files by the parameter that names them."""
     work_dir: Path
     """Private and writable; removed after the run."""
+    reduced_from: Mapping[str, Any] | None = None
+    """What was asked for, where `params` are smaller because memory did not suffice; a pipeline
+    that offers smaller settings says so in its manifest."""
 
 
 class Pipeline(ABC):
@@ -70,6 +76,9 @@ class Pipeline(ABC):
 
     name: ClassVar[str]
     version: ClassVar[str]
+    cancel_grace_seconds: ClassVar[float] = 0.5
+    """How long a cancelled run may take to notice at its next report, before it is killed and its
+    models have to be loaded again. More, for a pipeline that keeps its best result so far."""
 
     @classmethod
     def unavailable_reasons(cls) -> list[str]:
@@ -81,6 +90,16 @@ class Pipeline(ABC):
 
     def setup(self) -> None:  # noqa: B027  (nothing to load is a fair default)
         """Load weights and warm up; called once before the first run."""
+
+    def teardown(self) -> None:  # noqa: B027  (dropping the object is a fair default)
+        """Give memory back; the object is not used after it."""
+
+    def smaller_params(self, params: Mapping[str, Any]) -> Mapping[str, Any] | None:  # noqa: ARG002
+        """Parameters that need less memory, tried once where `params` ran out of it.
+
+        None, the default, if there are none.
+        """
+        return None
 
     @abstractmethod
     def run(self, job: RunInput, report: Reporter) -> dict[str, float]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from contract.artifacts import ArtifactKind
+from contract.kinds import ArtifactKind
 from worker_vm import gltf
 from worker_vm.cutout import Subject, cut_out
 from worker_vm.images import Picture, decode

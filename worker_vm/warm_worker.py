@@ -1,13 +1,16 @@
-"""A stock RQ worker, changed only where FACTS about RQ 2.12 demand it.
+"""The worker's process: an RQ worker whose pipelines stay loaded in a child.
 
-It forks one process for each task. To RQ's tools it is an ordinary worker.
+Stock RQ forks for every job: models are loaded again each time, CUDA breaks in the fork, and a hung
+C call is killed a minute late. Here the task runs in this process, which only talks to the API
+and to the pipeline host (`host_process`). To every RQ tool it is an ordinary worker. The seams are
+those of RQ 2.12 (`rq/worker/base.py`, `rq/worker/worker_classes.py`).
 """
 
-import ctypes
-import os
 import signal
 import threading
-from contextlib import AbstractContextManager, suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 from uuid import UUID
@@ -19,34 +22,48 @@ from rq.command import handle_command, parse_payload
 from rq.exceptions import StopRequested
 from rq.job import Job
 from rq.serializers import JSONSerializer
+from rq.timeouts import BaseDeathPenalty
 
-from worker_vm import tasks
+from worker_vm.host_pool import HostPool
 from worker_vm.logs import get_logger
 from worker_vm.redis_link import PatientRetry
 from worker_vm.rq_job import AttemptJob
+from worker_vm.runner import RunHost
 from worker_vm.workspace import Workspace
 
 log = get_logger(__name__)
 
 DEQUEUE_SECONDS = 1
 WORKER_TTL_SECONDS = 60
-STOP_GRACE_SECONDS = 15.0
-_PR_SET_PDEATHSIG = 1
+RQ_HEARTBEAT_SECONDS = 15.0
+_HOST_POLL_SECONDS = 0.2
 
 
-class AttemptWorker(Worker):
-    """Serves one queue; each task runs in a forked process, the horse.
+class NoDeathPenalty(BaseDeathPenalty):
+    """RQ's own timeout does nothing: the attempt's time limit is kept by its supervisor."""
+
+    def setup_death_penalty(self) -> None:
+        """Set no alarm."""
+
+    def cancel_death_penalty(self) -> None:
+        """Cancel none."""
+
+
+class WarmWorker(Worker):
+    """Serves one queue.
 
     Args:
         queue: the one queue. With several, RQ would lose a task in a crash.
         name: unique for each start.
         connection: to Redis, with `retry`.
         retry: told when waiting for Redis may end.
+        run_host: runs attempts.
         workspace: cleared after each task.
-        fork_guard: held during a fork.
+        drain_seconds: how long a run may go on after SIGTERM; 0 is for ever.
     """
 
     job_class = AttemptJob
+    death_penalty_class = NoDeathPenalty
 
     def __init__(
         self,
@@ -55,8 +72,9 @@ class AttemptWorker(Worker):
         name: str,
         connection: redis.Redis,
         retry: PatientRetry,
+        run_host: RunHost,
         workspace: Workspace,
-        fork_guard: AbstractContextManager[Any],
+        drain_seconds: float,
     ) -> None:
         self.stopped_on_request = False
         """Whether the work loop ended because it was told to."""
@@ -69,10 +87,12 @@ class AttemptWorker(Worker):
             worker_ttl=WORKER_TTL_SECONDS,
             log_job_description=False,
         )
+        self._run_host = run_host
+        self._pool: HostPool = run_host.pool
         self._workspace = workspace
-        self._fork_guard = fork_guard
+        self._drain_seconds = drain_seconds
         self._current: Job | None = None
-        self._kill_timer: threading.Timer | None = None
+        self._current_lock = threading.Lock()
         retry.may_stop = lambda: self._stop_requested and not self._busy
 
     @property
@@ -100,42 +120,54 @@ class AttemptWorker(Worker):
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None
     ) -> tuple[Job, Queue] | None:
-        """The next task; None when the worker should stop, or the queue is empty in a burst."""
-        if timeout is None:
-            return super().dequeue_job_and_maintain_ttl(None, max_idle_time)
+        """The next task, taken only while a pipeline host runs.
+
+        None when the worker should stop, or the queue is empty in a burst.
+        """
         while not self._stop_requested:
+            self._pool.ensure_started()
+            if not self._pool.able:
+                # Another worker may have better luck with what waits in the queue.
+                time.sleep(_HOST_POLL_SECONDS)
+                continue
+            if timeout is None:
+                return super().dequeue_job_and_maintain_ttl(None, max_idle_time)
             result = super().dequeue_job_and_maintain_ttl(timeout, timeout)
             if result is not None:
                 return result
         return None
 
     def execute_job(self, job: Job, queue: Queue) -> None:
-        """Run one task in a fork and remove what it leaves behind, however it ends."""
+        """Run one task here and now; RQ's bookkeeping is RQ's own."""
         self._busy = True
-        self._current = job
+        with self._current_lock:
+            self._current = job
         try:
-            super().execute_job(job, queue)
+            self.prepare_execution(job)
+            with self._rq_heartbeats(job):
+                self.perform_job(job, queue)
+            self.set_state("idle")
         finally:
-            self._current = None
+            with self._current_lock:
+                self._current = None
             self._busy = False
-            if self._kill_timer is not None:
-                self._kill_timer.cancel()
-                self._kill_timer = None
             self._workspace.clear()
 
-    def fork_work_horse(self, job: Job, queue: Queue) -> None:
-        """Fork while no other thread of ours is in a pipeline's code."""
-        with self._fork_guard:
-            super().fork_work_horse(job, queue)
+    @contextmanager
+    def _rq_heartbeats(self, job: Job) -> Iterator[None]:
+        """Tell RQ that worker and job are alive, from a thread, while the job runs."""
+        ended = threading.Event()
 
-    def setup_work_horse_signals(self) -> None:
-        """Tie the horse to its parent: the parent alone decides when it stops."""
-        _die_with_parent()
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        # Not SIG_IGN, which programs started by a pipeline would inherit. A service manager may
-        # send SIGTERM to all processes; draining means that this one finishes.
-        signal.signal(signal.SIGTERM, _ignore)
-        signal.signal(signal.SIGUSR1, _stop)
+        def beat() -> None:
+            while not ended.wait(RQ_HEARTBEAT_SECONDS):
+                with suppress(redis.RedisError, StopRequested, AttributeError):
+                    self.maintain_heartbeats(job)
+
+        threading.Thread(target=beat, name="rq-heartbeats", daemon=True).start()
+        try:
+            yield
+        finally:
+            ended.set()
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
         """RQ's heartbeat, and the registration again, in case Redis was flushed."""
@@ -169,29 +201,27 @@ class AttemptWorker(Worker):
         with suppress(redis.RedisError, StopRequested):
             super().teardown()  # type: ignore[no-untyped-call]
 
+    def request_force_stop(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        """A second SIGTERM: hand the attempt back, or keep it on disk if it is finished."""
+        log.warning("worker.forced", signal=signal.Signals(signum).name)
+        self._run_host.shut_down()
+
     def _shutdown(self) -> None:
         """Stop after the current task. Never raises out of the signal handler."""
         self.stopped_on_request = True
         self._stop_requested = True
+        if self._drain_seconds:
+            timer = threading.Timer(self._drain_seconds, self._run_host.shut_down)
+            timer.daemon = True
+            timer.start()
 
     def _stop_job(self, job_id: str | None) -> None:
-        """Ask the run to stop and report; kill it if it doesn't."""
-        job, horse = self._current, self.horse_pid
-        if job is None or horse == 0 or job.id != job_id:
-            log.info("command.stale", command="stop-job", rq_job_id=job_id)
-            return
-        with suppress(ProcessLookupError):
-            os.kill(horse, signal.SIGUSR1)
-        timer = threading.Timer(STOP_GRACE_SECONDS, self._kill_if_still, (job.id, horse))
-        timer.daemon = True
-        timer.start()
-        self._kill_timer = timer
-
-    def _kill_if_still(self, job_id: str, horse: int) -> None:
-        job = self._current
-        if job is not None and job.id == job_id and self.horse_pid == horse:
-            self._stopped_job_id = job_id
-            self.kill_horse()
+        """Have the current run stopped if it is this one, not one that came before."""
+        with self._current_lock:
+            if self._current is None or self._current.id != job_id:
+                log.info("command.stale", command="stop-job", rq_job_id=job_id)
+                return
+            self._run_host.stop_current()
 
     def _pubsub_exception_handler(
         self,
@@ -204,20 +234,3 @@ class AttemptWorker(Worker):
         else:
             log.warning("commands.interrupted", reason=type(exc).__name__)
             threading.Event().wait(1)
-
-
-def _ignore(_signum: int, _frame: FrameType | None) -> None:
-    """Do nothing."""
-
-
-def _stop(_signum: int, _frame: FrameType | None) -> None:
-    tasks.stop_current()
-
-
-def _die_with_parent() -> None:
-    """Have the kernel kill this process when its parent dies, and not leave an orphan."""
-    parent = os.getppid()
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent or parent == 1:
-        os._exit(1)

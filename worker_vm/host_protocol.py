@@ -1,0 +1,241 @@
+"""What the worker and its pipeline host say to each other, over a stream socket.
+
+Standard library only: the host may be another Python with nothing of ours installed. Every message
+is a frozen dataclass; on the wire it is a length (four bytes, big endian) and JSON.
+"""
+
+import json
+import socket
+import struct
+import threading
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+_LENGTH = struct.Struct("!I")
+_LARGEST = 16 << 20
+_CHUNK = 1 << 16
+
+
+# --- commands, to the host -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Load a pipeline before it is needed."""
+
+    pipeline: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """Run a pipeline once. Paths are of the private folder of the run."""
+
+    pipeline: str
+    job_id: str
+    model_id: str
+    model_version: str
+    params: dict[str, Any]
+    prompt: str | None
+    inputs: dict[str, str]
+    work_dir: str
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """Stop the run at its next report."""
+
+
+@dataclass(frozen=True)
+class MemoryFreed:
+    """The other hosts hold no memory any more: try again."""
+
+
+# --- events, from the host -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PipelineReport:
+    """Whether the host can run a pipeline."""
+
+    name: str
+    version: str
+    reasons: list[str]
+    cancel_grace_seconds: float
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The host has started."""
+
+    python: str
+    pipelines: list[PipelineReport]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What is loaded now, after a pipeline was loaded or dropped."""
+
+    pipelines: list[str]
+
+
+@dataclass(frozen=True)
+class Advanced:
+    """The run is so far."""
+
+    percent: float
+    stage: str
+    message: str | None
+
+
+@dataclass(frozen=True)
+class Produced:
+    """A file is finished."""
+
+    kind: str
+    path: str
+    media_type: str
+
+
+@dataclass(frozen=True)
+class MemoryNeeded:
+    """Memory did not suffice; the host has dropped what it could and waits for `MemoryFreed`."""
+
+    used_mib: int
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """The run begins again with smaller settings."""
+
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The run is over.
+
+    `outcome` is succeeded, failed (a `PipelineError`), crashed (any other exception, `kind` its
+    type), out_of_memory, cancelled or unavailable (`reasons` say why).
+    """
+
+    outcome: str
+    metrics: dict[str, float] = field(default_factory=dict)
+    code: str = ""
+    message: str = ""
+    permanent: bool = False
+    kind: str = ""
+    reasons: list[str] = field(default_factory=list)
+    used_mib: int = 0
+    recycle: str | None = None
+    """Why the host should be replaced before the next run."""
+
+
+Command = Prepare | Run | Cancel | MemoryFreed
+Event = Ready | Loaded | Advanced | Produced | MemoryNeeded | Reduced | Ended
+
+_TYPES: dict[str, type[Any]] = {
+    message.__name__: message
+    for message in (
+        *(Prepare, Run, Cancel, MemoryFreed),
+        *(Ready, Loaded, Advanced, Produced, MemoryNeeded, Reduced, Ended),
+    )
+}
+
+
+class ProtocolError(Exception):
+    """The other side sent something that is no message."""
+
+
+def encode(message: Command | Event) -> bytes:
+    """A message as it goes over the wire."""
+    body = json.dumps({"type": type(message).__name__, **asdict(message)}).encode()
+    return _LENGTH.pack(len(body)) + body
+
+
+def decode(body: bytes) -> Command | Event:
+    """A message from its JSON.
+
+    Raises:
+        ProtocolError: it is none.
+    """
+    try:
+        values = json.loads(body)
+        kind = values.pop("type")
+        if kind == "Ready":
+            values["pipelines"] = [PipelineReport(**report) for report in values["pipelines"]]
+        message: Command | Event = _TYPES[kind](**values)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ProtocolError(f"not a message: {type(error).__name__}") from error
+    return message
+
+
+class Channel:
+    """One end of the connection. Any thread may send; one at a time may receive."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._sending = threading.Lock()
+        self._received = bytearray()
+
+    def fileno(self) -> int:
+        """The socket's file descriptor, to wait on."""
+        return self._socket.fileno()
+
+    def send(self, message: Command | Event) -> None:
+        """Send a message.
+
+        Raises:
+            OSError: the other side is gone.
+        """
+        data = encode(message)
+        with self._sending:
+            self._socket.sendall(data)
+
+    def receive(self) -> Command | Event | None:
+        """The next message, waited for; None when the other side is gone.
+
+        Raises:
+            ProtocolError: it is no message.
+        """
+        while (message := self._take()) is None:
+            data = self._socket.recv(_CHUNK)
+            if not data:
+                return None
+            self._received += data
+        return message
+
+    def receive_available(self) -> list[Command | Event]:
+        """Every message that has arrived in full, without waiting.
+
+        Raises:
+            ProtocolError: something is no message.
+        """
+        while True:
+            try:
+                data = self._socket.recv(_CHUNK, socket.MSG_DONTWAIT)
+            except (BlockingIOError, ConnectionResetError):
+                break
+            if not data:
+                break
+            self._received += data
+        messages = []
+        while (message := self._take()) is not None:
+            messages.append(message)
+        return messages
+
+    def close(self) -> None:
+        """Close this end."""
+        self._socket.close()
+
+    def _take(self) -> Command | Event | None:
+        if len(self._received) < _LENGTH.size:
+            return None
+        (length,) = _LENGTH.unpack_from(self._received)
+        if length > _LARGEST:
+            raise ProtocolError(f"a message of {length} bytes")
+        end = _LENGTH.size + length
+        if len(self._received) < end:
+            return None
+        body = bytes(self._received[_LENGTH.size : end])
+        del self._received[:end]
+        return decode(body)
