@@ -9,7 +9,7 @@ import json
 import filetype
 import imagesize
 
-from contract.artifacts import ArtifactKind
+from contract.kinds import ArtifactKind
 
 HEAD_BYTES = 64 * 1024
 """How much of a file has to be read to tell."""

@@ -21,7 +21,7 @@ from app.jobs.tables import Job
 from app.storage.base import ObjectStore
 from app.web.dependencies import SettingsDependency, StoreDependency
 from app.web.problems import problem_responses
-from contract.artifacts import ArtifactKind
+from contract.kinds import ArtifactKind
 
 router = APIRouter(
     prefix="/jobs",

@@ -26,7 +26,8 @@ from app.jobs.lifecycle import JobStatus
 from app.jobs.repository import record_event
 from app.jobs.tables import Attempt, Job
 from app.storage.base import ObjectStore
-from contract.artifacts import ArtifactKind, UploadTicketRequest
+from contract.artifacts import UploadTicketRequest
+from contract.kinds import ArtifactKind
 
 _MAX_ARTIFACTS = 1000
 _KEEP_UNCOMMITTED = timedelta(days=1)

@@ -25,7 +25,7 @@ from app.config import Settings
 from app.db.base import new_id
 from app.errors import AppError
 from app.storage.base import ObjectStore
-from contract.artifacts import ArtifactKind
+from contract.kinds import ArtifactKind
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from app.artifacts.tables import Artifact
 from app.jobs.estimates import Estimate
 from app.jobs.lifecycle import JobStatus
 from app.jobs.tables import Job, JobEvent
-from contract.artifacts import ArtifactKind, MediaType
+from contract.artifacts import MediaType
 from contract.base import Sha256, Text, UtcDatetime
+from contract.kinds import ArtifactKind
 
 _MAX_PAGE = 100
 

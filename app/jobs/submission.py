@@ -26,7 +26,7 @@ from app.jobs.repository import (
 from app.jobs.schemas import JobIn
 from app.jobs.tables import Job
 from app.storage.base import ObjectStore
-from contract.artifacts import ArtifactKind
+from contract.kinds import ArtifactKind
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from app.jobs.service import model_of
 from app.jobs.tables import Job
 from app.storage.base import ObjectStore
 from app.workers.service import Fleet, live_fleet
-from contract.artifacts import ArtifactKind
+from contract.kinds import ArtifactKind
 
 
 async def present_job(

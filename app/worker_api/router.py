@@ -34,7 +34,6 @@ from app.web.problems import problem_responses
 from app.workers.service import REPORT_EVERY_SECONDS, record_heartbeat
 from contract.artifacts import (
     ArtifactCommit,
-    ArtifactKind,
     ArtifactRecord,
     UploadTicket,
     UploadTicketRequest,
@@ -49,6 +48,7 @@ from contract.attempts import (
     InputFile,
     JobSpec,
 )
+from contract.kinds import ArtifactKind
 from contract.workers import WorkerHeartbeat, WorkerHeartbeatReply
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import trimesh
 
-from contract.artifacts import ArtifactKind
+from contract.kinds import ArtifactKind
 
 
 @dataclass

@@ -10,7 +10,7 @@ from drawn_pictures import ball, encode, figure, ring, scene
 from inflate_runs import Outcome, Recorder
 from PIL import Image
 
-from contract.artifacts import ArtifactKind
+from contract.kinds import ArtifactKind
 from worker_vm.pipelines.base import Pipeline, PipelineError, RunCancelledError, RunInput
 
 Inflate = Callable[..., Outcome]

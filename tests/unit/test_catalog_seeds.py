@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 from app.catalog.parameters import check_schema, default_parameters, upload_parameters
 from app.catalog.tables import Model, PromptPolicy
 from app.initial_data import SEEDS
-from contract.artifacts import ArtifactKind
+from contract.kinds import ArtifactKind
 
 MODELS: list[dict[str, Any]] = json.loads(SEEDS.read_text())
 EVERY_MODEL = pytest.mark.parametrize("model", MODELS, ids=[model["id"] for model in MODELS])

@@ -9,8 +9,8 @@ import pytest
 from fake_platform import LOST, SIGNATURE, TOKEN, Platform
 from worker_support import content, do, names
 
-from contract.artifacts import ArtifactKind
 from contract.attempts import ClaimRequest
+from contract.kinds import ArtifactKind
 from worker_vm.api_client import ApiRefusedError, WorkerKeyRefusedError
 from worker_vm.runner import RunHost, run_attempt
 
