@@ -184,7 +184,7 @@ class Delivery:
         """Wait between tries; whether to stop trying. A cancelled job's report is still wanted."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            if self._control.reason in {StopReason.LOST, StopReason.SHUTDOWN}:
+            if self._control.abandoned:
                 return True
             time.sleep(min(left, 0.1))
         return False
