@@ -88,6 +88,8 @@ class Platform:
         self.cancel_requested = False
         self.away = False
         """Whether the API takes calls and drops them; storage goes on."""
+        self.away_after: str | None = None
+        """A route whose next call is the last before the API is away."""
         self.claimed_by: ClaimRequest | None = None
         self.finished: bytes | None = None
         self.objects: dict[str, bytes] = {}
@@ -309,6 +311,8 @@ def _handler(platform: Platform) -> type[BaseHTTPRequestHandler]:  # noqa: C901 
                     reply = fault
                 else:
                     reply = obey(seen)
+                if route == platform.away_after:
+                    platform.away, platform.away_after = True, None
                 platform.changed.notify_all()
             if fault == LOST:
                 self.close_connection = True
