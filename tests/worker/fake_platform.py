@@ -266,6 +266,7 @@ def etag(data: bytes) -> str:
 def _handler(platform: Platform) -> type[BaseHTTPRequestHandler]:  # noqa: C901  (six small ones)
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def do_POST(self) -> None:
             route = self.path.removeprefix("/worker/v1/")
