@@ -8,6 +8,15 @@ from pydantic import Field
 from contract.base import FileName, Message, Sha256, UtcDatetime
 from contract.kinds import ArtifactKind
 
+__all__ = [
+    "ArtifactCommit",
+    "ArtifactKind",
+    "ArtifactRecord",
+    "MediaType",
+    "UploadTicket",
+    "UploadTicketRequest",
+]
+
 MediaType = Annotated[
     str, Field(pattern=r"^[a-z]+/[a-z0-9][a-z0-9.+-]*$", max_length=100, examples=["image/png"])
 ]

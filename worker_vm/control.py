@@ -27,6 +27,8 @@ class RunControl:
     def __init__(self) -> None:
         self.stopped = threading.Event()
         self.reason: StopReason | None = None
+        self.abandoned = False
+        """Whether even a report must not be waited for, whatever the first reason was."""
         self._listeners: list[Callable[[], None]] = []
         self._lock = threading.Lock()
 
@@ -35,10 +37,12 @@ class RunControl:
         with self._lock:
             if self.reason is None or reason is StopReason.LOST:
                 self.reason = reason
-            listeners = list(self._listeners)
-        self.stopped.set()
-        for listener in listeners:
-            listener()
+            if reason in {StopReason.LOST, StopReason.SHUTDOWN}:
+                self.abandoned = True
+            self.stopped.set()
+            # Inside the lock: who has stopped listening is called no more.
+            for listener in self._listeners:
+                listener()
 
     def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back after each reason to stop, in the thread that gave it.

@@ -27,7 +27,7 @@ from worker_vm.api_client import (
 from worker_vm.backoff import RetryPolicy, retry
 from worker_vm.control import RunControl, StopReason
 from worker_vm.logs import RunLog, get_logger
-from worker_vm.pipelines.base import PipelineError, RunCancelledError
+from worker_vm.pipelines.base import PipelineError
 from worker_vm.uploads import FileUploader, Upload, UploadQueue
 from worker_vm.verdicts import Verdicts
 
@@ -108,7 +108,8 @@ class Delivery:
         """The report with everything uploaded, or the failure that came in its way."""
         try:
             records = self._uploads.drain()
-        except (PipelineError, RunCancelledError) as error:
+        except Exception as error:
+            # Whatever it was: a run that has ended is reported.
             reason = self._control.reason
             if reason is StopReason.SHUTDOWN:
                 raise _InterruptedError from error
@@ -184,7 +185,7 @@ class Delivery:
         """Wait between tries; whether to stop trying. A cancelled job's report is still wanted."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            if self._control.reason in {StopReason.LOST, StopReason.SHUTDOWN}:
+            if self._control.abandoned:
                 return True
             time.sleep(min(left, 0.1))
         return False

@@ -67,6 +67,8 @@ class HostPool:
     def ensure_started(self) -> None:
         """Start every host that does not run; one that keeps failing less and less often."""
         for host in self._hosts:
+            if host.alive:
+                host.catch_up()
             if host.alive or time.monotonic() < self._respawn_at.get(host.python, 0):
                 continue
             try:
@@ -163,7 +165,8 @@ class HostPool:
     def _reasons(self, pipeline: str, host: HostProcess) -> list[str]:
         if not host.alive:
             return [self._problems.get(host.python, "Its process does not run.")]
-        return host.reports[pipeline].reasons
+        report = host.reports.get(pipeline)
+        return ["Its process does not know it."] if report is None else report.reasons
 
     def _note_failure(self, host: HostProcess, problem: str) -> None:
         count = self._failures[host.python] = self._failures.get(host.python, 0) + 1
@@ -180,7 +183,7 @@ class HostPool:
             reasons = self._reasons(name, host) if report is None or host.alive else report.reasons
             statuses[name] = PipelineStatus(
                 name=name,
-                version=report.version if report else "unknown",
+                version=storable(report.version)[:64] if report else "unknown",
                 runnable=not reasons,
                 reasons=[storable(reason)[:500] for reason in reasons[:20]],
                 warm=name in host.loaded,

@@ -6,16 +6,15 @@ import selectors
 import signal
 import socket
 import subprocess
-import threading
 import time
-from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 from worker_vm.control import RunControl, StopReason
+from worker_vm.host_output import HostOutput
 from worker_vm.host_protocol import (
     Advanced,
     Cancel,
@@ -41,10 +40,11 @@ START_SECONDS = 60.0
 LIMIT_GRACE_SECONDS = 10.0
 """What a run gets to stop by itself at its time limit."""
 
-_TAIL_LINES = 50
-_LINE_LENGTH = 2000
+_HUNG_UP_SECONDS = 5.0
+"""What a process gets to end after it has closed its connection."""
 _ROOT = Path(__file__).resolve().parent.parent
-_SECRETS = ("REDIS_URL", "API_URL", "WORKER_API_KEY")
+_SECRETS = ("REDIS_URL", "API_URL", "WORKER_API_KEY", "DATABASE_URL", "SECRET_KEY")
+_SECRET_GROUPS = ("MINIO_", "FIRST_SUPERUSER_", "RQ_DASHBOARD_")
 """Of no use to a pipeline, and of much to whoever takes it over."""
 
 
@@ -114,9 +114,8 @@ class HostProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Channel | None = None
         self._pidfd = -1
-        self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
-        self._reader: threading.Thread | None = None
-        self._log_context = contextvars.copy_context()
+        self._output: HostOutput | None = None
+        self._runs = 0
 
     @property
     def pid(self) -> int | None:
@@ -140,11 +139,12 @@ class HostProcess:
         Raises:
             HostStartError: it does not start; with its last lines.
         """
+        command = (self.python, "-m", "worker_vm.pipeline_host")
         ours, theirs = socket.socketpair()
         with theirs:
             try:
                 process = subprocess.Popen(  # noqa: S603  (our own module)
-                    [self.python, "-m", "worker_vm.pipeline_host", str(theirs.fileno())],
+                    [*command, str(theirs.fileno()), str(os.getpid())],
                     pass_fds=[theirs.fileno()],
                     env=host_environment(self._environment, self._pipelines),
                     stdin=subprocess.DEVNULL,
@@ -159,11 +159,8 @@ class HostProcess:
         self._process = process
         self._pidfd = os.pidfd_open(process.pid)
         self._channel = Channel(ours)
-        self._tail.clear()
-        self._reader = threading.Thread(
-            target=self._read_output, args=(process,), name="host-output", daemon=True
-        )
-        self._reader.start()
+        assert process.stdout is not None
+        self._output = HostOutput(process.stdout.fileno(), self._pidfd)
         ready = self._await_ready()
         self.reports = {report.name: report for report in ready.pipelines}
         self.loaded = []
@@ -172,7 +169,21 @@ class HostProcess:
     def prepare(self, pipeline: str) -> None:
         """Have a pipeline loaded before it is needed; does not wait."""
         if self._channel is not None:
-            self._channel.send(Prepare(pipeline))
+            # One that has just died is found to be dead by whoever needs it.
+            with suppress(OSError):
+                self._channel.send(Prepare(pipeline))
+
+    def catch_up(self) -> None:
+        """Hear what it has said between two runs: which pipelines are loaded by now."""
+        assert self._channel is not None
+        try:
+            for event in self._channel.receive_available():
+                if not isinstance(event, Loaded):
+                    raise ProtocolError(f"{type(event).__name__} between two runs")  # noqa: TRY301
+                self.loaded = list(event.pipelines)
+        except (ProtocolError, TypeError) as error:
+            log.warning("host.babbles", reason=str(error))
+            self.kill()
 
     def run(self, command: Run, listener: RunListener, control: RunControl) -> Ended:
         """Run a pipeline and pass on what it tells, until it has ended.
@@ -185,18 +196,21 @@ class HostProcess:
             RunCancelledError, PipelineError: raised by the listener; the run has been stopped.
         """
         assert self._channel is not None
-        self._log_context = contextvars.copy_context()
+        assert self._output is not None
+        output = self._output
+        output.context = contextvars.copy_context()
         wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         forget = control.listen(lambda: os.eventfd_write(wake, 1))
         try:
-            self._channel.send(command)
+            self._runs += 1
+            self._channel.send(replace(command, number=self._runs))
             return self._watch(command.pipeline, listener, control, wake)
         except (BrokenPipeError, ConnectionResetError):
             raise HostCrashedError(self.kill()) from None
         finally:
             forget()
             os.close(wake)
-            self._log_context = contextvars.copy_context()
+            output.context = contextvars.copy_context()
 
     def _watch(self, pipeline: str, listener: RunListener, control: RunControl, wake: int) -> Ended:
         assert self._channel is not None
@@ -207,7 +221,8 @@ class HostProcess:
             while True:
                 if control.stopped.is_set() and kill_at is None:
                     kill_at = time.monotonic() + self._grace(pipeline, control)
-                    self._channel.send(Cancel())
+                    with suppress(OSError):
+                        self._channel.send(Cancel())
                 if kill_at is not None and time.monotonic() >= kill_at:
                     log.warning("host.killed", reason=str(control.reason))
                     raise HostCrashedError(self.kill())
@@ -219,6 +234,11 @@ class HostProcess:
                 ended = self._hear(listener, control)
                 if ended is not None:
                     return ended
+                if self._channel.at_end and self._channel.fileno() in selector.get_map():
+                    # Nothing will come of it any more, whether it is dying or only hung up.
+                    selector.unregister(self._channel)
+                    hung_up = time.monotonic() + _HUNG_UP_SECONDS
+                    kill_at = hung_up if kill_at is None else min(kill_at, hung_up)
                 if self._pidfd in ready:
                     raise HostCrashedError(self._reap())
 
@@ -230,10 +250,10 @@ class HostProcess:
             log.exception("host.babbles", reason=str(error))
             raise HostCrashedError(self.kill()) from error
         for event in events:
-            if isinstance(event, Ended):
+            if isinstance(event, Ended) and event.number == self._runs:
                 return event
             # What a run still says after it was told to stop is of no interest.
-            if not control.stopped.is_set() or isinstance(event, MemoryNeeded | Loaded):
+            if not (control.stopped.is_set() and isinstance(event, Advanced | Produced)):
                 self._pass_on(event, listener)  # type: ignore[arg-type]
         return None
 
@@ -255,7 +275,9 @@ class HostProcess:
                     f"memory did not suffice; trying smaller settings {event.params}"
                 )
             case _:
-                log.warning("host.unexpected", message_type=type(event).__name__)
+                # The end of another run, say: what it says next cannot be believed either.
+                log.error("host.unexpected", message_type=type(event).__name__)
+                raise HostCrashedError(self.kill())
 
     def _grace(self, pipeline: str, control: RunControl) -> float:
         if control.reason is StopReason.TIME_LIMIT:
@@ -284,22 +306,22 @@ class HostProcess:
         assert self._channel is not None
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
-        # What it had started holds its output open, and must not outlive it.
+        # What it had started must not outlive it.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        if self._reader is not None:
-            self._reader.join(timeout=5)
+        last_lines = self._output.finish() if self._output is not None else []
         if process.stdout is not None:
             process.stdout.close()
         self._channel.close()
         os.close(self._pidfd)
         self.loaded = []
-        return HostExit(process.returncode, usage.ru_maxrss // 1024, list(self._tail))
+        return HostExit(process.returncode, usage.ru_maxrss // 1024, last_lines)
 
     def _await_ready(self) -> Ready:
         assert self._channel is not None
         deadline = time.monotonic() + START_SECONDS
-        while select_readable(self._channel.fileno(), deadline - time.monotonic()):
+        while (left := deadline - time.monotonic()) > 0:
+            select_readable(self._channel.fileno(), left)
             try:
                 events = self._channel.receive_available()
             except ProtocolError:
@@ -307,22 +329,12 @@ class HostProcess:
             for event in events:
                 if isinstance(event, Ready):
                     return event
-            if not events and select_readable(self._pidfd, 0):
+            if self._channel.at_end:
+                select_readable(self._pidfd, _HUNG_UP_SECONDS)
                 break
         end = self.kill()
         lines = " / ".join(end.last_lines[-5:]) or "it said nothing"
         raise HostStartError(f"{self.python} {end.describe()} before it was ready: {lines}")
-
-    def _read_output(self, process: subprocess.Popen[bytes]) -> None:
-        assert process.stdout is not None
-        try:
-            for raw in process.stdout:
-                line = raw.decode(errors="replace").rstrip()[:_LINE_LENGTH]
-                if line:
-                    self._tail.append(line)
-                    self._log_context.copy().run(log.info, "pipeline.output", line=line)
-        except ValueError:
-            return  # closed while reading
 
 
 def select_readable(descriptor: int, seconds: float) -> bool:
@@ -334,7 +346,11 @@ def select_readable(descriptor: int, seconds: float) -> bool:
 
 def host_environment(inherited: Mapping[str, str], pipelines: list[str]) -> dict[str, str]:
     """The worker's environment without its secrets, and what the host has to know."""
-    environment = {name: value for name, value in inherited.items() if name not in _SECRETS}
+    environment = {
+        name: value
+        for name, value in inherited.items()
+        if name.upper() not in _SECRETS and not name.upper().startswith(_SECRET_GROUPS)
+    }
     path = environment.get("PYTHONPATH")
     return {
         **environment,

@@ -14,6 +14,8 @@ from typing import Any
 _LENGTH = struct.Struct("!I")
 _LARGEST = 16 << 20
 _CHUNK = 1 << 16
+_CHUNKS = 256
+"""Read at once: more than a socket holds, and no end of it from one who never stops talking."""
 
 
 # --- commands, to the host -----------------------------------------------------------------------
@@ -38,6 +40,8 @@ class Run:
     prompt: str | None
     inputs: dict[str, str]
     work_dir: str
+    number: int = 0
+    """Tells this run from others of its host."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,8 @@ class Ended:
     kind: str = ""
     reasons: list[str] = field(default_factory=list)
     used_mib: int = 0
+    number: int = 0
+    """The run's."""
     recycle: str | None = None
     """Why the host should be replaced before the next run."""
 
@@ -176,6 +182,8 @@ class Channel:
         self._socket = connection
         self._sending = threading.Lock()
         self._received = bytearray()
+        self.at_end = False
+        """Whether the other side has closed its end."""
 
     def fileno(self) -> int:
         """The socket's file descriptor, to wait on."""
@@ -200,6 +208,7 @@ class Channel:
         while (message := self._take()) is None:
             data = self._socket.recv(_CHUNK)
             if not data:
+                self.at_end = True
                 return None
             self._received += data
         return message
@@ -210,12 +219,15 @@ class Channel:
         Raises:
             ProtocolError: something is no message.
         """
-        while True:
+        for _ in range(_CHUNKS):
             try:
                 data = self._socket.recv(_CHUNK, socket.MSG_DONTWAIT)
-            except (BlockingIOError, ConnectionResetError):
+            except BlockingIOError:
                 break
+            except ConnectionResetError:
+                data = b""
             if not data:
+                self.at_end = True
                 break
             self._received += data
         messages = []

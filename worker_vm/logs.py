@@ -96,7 +96,11 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
 
 
 class RunLog(logging.FileHandler):
-    """What this process logs during one run, as JSON lines in a file."""
+    """What is logged for one attempt, in whichever thread, as JSON lines in a file.
+
+    Made where the attempt's ids are bound: lines of other attempts, and of the worker itself, are
+    not for its owner.
+    """
 
     def __init__(self, path: Path, *, hide: Path) -> None:
         super().__init__(path, encoding="utf-8", errors="backslashreplace")
@@ -104,6 +108,10 @@ class RunLog(logging.FileHandler):
         self._hidden = str(hide)
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self.setLevel(logging.INFO)
+        attempt = structlog.contextvars.get_contextvars().get("attempt_id")
+        self.addFilter(
+            lambda _: structlog.contextvars.get_contextvars().get("attempt_id") == attempt
+        )
         self.addFilter(lambda record: not record.name.startswith("rq."))
         self.setFormatter(
             _formatter(
@@ -137,7 +145,7 @@ def _summarise_exception(exc_info: structlog.typing.ExcInfo) -> str:
 
 @contextmanager
 def run_log(path: Path, *, hide: Path) -> Iterator[RunLog]:
-    """Collect all lines of this process in `path` while the block runs.
+    """Collect an attempt's lines in `path` while the block runs.
 
     Args:
         path: the file to write.

@@ -1,8 +1,8 @@
 """The pipeline host: a process that keeps pipelines loaded and runs them, one run at a time.
 
-`python -m worker_vm.pipeline_host FD` is started by the worker (`host_process`). It knows no queue,
-no API and no key: it gets parameters and paths, and answers with progress and finished files. It
-imports nothing but the standard library and the pipelines themselves.
+`python -m worker_vm.pipeline_host FD PID` is started by the worker (`host_process`). It knows no
+queue, no API and no key: it gets parameters and paths, and answers with progress and finished
+files. It imports nothing but the standard library and the pipelines themselves.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import ctypes
 import gc
 import os
 import platform
+import select
 import signal
 import socket
 import sys
@@ -64,7 +65,8 @@ class _Report:
 
     def artifact(self, kind: ArtifactKind, path: Path, media_type: str) -> None:
         self._check()
-        self._channel.send(Produced(str(kind), str(path), media_type))
+        # The worker may be in another folder.
+        self._channel.send(Produced(str(kind), str(Path(path).absolute()), str(media_type)))
 
     def _check(self) -> None:
         if self._cancelled.is_set():
@@ -137,11 +139,9 @@ class PipelineHost:
         threading.Thread(target=self._listen, daemon=True).start()
         while (command := self._commands.get()) is not None:
             if isinstance(command, Prepare):
-                with contextlib.suppress(Exception):
-                    self._shelf.get(command.pipeline)
+                self._prepare(command.pipeline)
             elif isinstance(command, Run):
                 self._channel.send(self._run(command))
-                self._cancelled.clear()
 
     def _listen(self) -> None:
         """Take commands while a run goes on; without a worker there is nothing left to do."""
@@ -152,8 +152,18 @@ class PipelineHost:
                 elif isinstance(message, MemoryFreed):
                     self._memory_freed.set()
                 elif isinstance(message, Prepare | Run):
+                    if isinstance(message, Run):
+                        # A stop that came too late for the last run is not for this one.
+                        self._cancelled.clear()
                     self._commands.put(message)
         os._exit(0)
+
+    def _prepare(self, pipeline: str) -> None:
+        """Load a pipeline; if that fails, its first run will say so."""
+        try:
+            self._shelf.get(pipeline)
+        except Exception:  # noqa: BLE001  (whatever a pipeline raises)
+            traceback.print_exc()
 
     def _run(self, command: Run) -> Ended:
         recycle = None
@@ -175,6 +185,7 @@ class PipelineHost:
         return Ended(
             **{
                 **ended.__dict__,
+                "number": command.number,
                 "used_mib": used_memory_mib(),
                 "recycle": recycle or self._reason_to_recycle(),
             }
@@ -253,13 +264,14 @@ def _our_pipelines() -> list[str]:
 def _report_on(name: str) -> PipelineReport:
     try:
         pipeline = registry.load_pipeline(name)
-        reasons = pipeline.unavailable_reasons()
+        reasons = [str(reason) for reason in pipeline.unavailable_reasons()]
+        version, grace = str(pipeline.version), float(pipeline.cancel_grace_seconds)
     except PipelineError as error:
         return PipelineReport(name, "unknown", [error.message], 0)
     except Exception as error:  # noqa: BLE001  (one broken pipeline must not hide the others)
         reason = f"The pipeline {name} cannot be imported: {type(error).__name__}: {error}."
         return PipelineReport(name, "unknown", [reason], 0)
-    return PipelineReport(name, pipeline.version, reasons, pipeline.cancel_grace_seconds)
+    return PipelineReport(name, version, reasons, grace)
 
 
 def _numbers(metrics: Mapping[str, float] | None) -> dict[str, float]:
@@ -322,22 +334,38 @@ def _is_device_error(error: BaseException) -> bool:
     )
 
 
-def _die_with_parent() -> None:
-    """Have the kernel kill this process when the worker dies, and not leave an orphan."""
-    parent = os.getppid()
+def _die_with_worker(worker: int, connection: int) -> None:
+    """Have this process, and what it starts, killed when the worker dies: leave no orphans."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent or parent == 1:
+    if os.getppid() != worker:
         os._exit(1)
+    # The kernel kills this one process only; a watcher in its group kills the whole group. It is
+    # forked twice, so that no pipeline that waits for its children ever waits for it.
+    first = os.fork()
+    if first:
+        os.waitpid(first, 0)
+        return
+    if os.fork() == 0:
+        with contextlib.suppress(OSError):
+            pidfd = os.pidfd_open(worker)
+            os.close(connection)
+            nothing = os.open(os.devnull, os.O_RDWR)
+            for standard in range(3):
+                os.dup2(nothing, standard)
+            select.select([pidfd], [], [])
+            os.killpg(0, signal.SIGKILL)
+    os._exit(0)
 
 
 def main() -> None:
-    """Serve the worker at the other end of the socket whose number is the first argument."""
-    _die_with_parent()
+    """Serve the worker: its end of the socket is the first argument, its process id the second."""
+    connection, worker = int(sys.argv[1]), int(sys.argv[2])
+    _die_with_worker(worker, connection)
     # The worker alone decides when this process stops.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: None)  # not SIG_IGN, which children would inherit
-    PipelineHost(Channel(socket.socket(fileno=int(sys.argv[1])))).serve()
+    PipelineHost(Channel(socket.socket(fileno=connection))).serve()
 
 
 if __name__ == "__main__":

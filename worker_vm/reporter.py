@@ -85,9 +85,12 @@ class RunReporter:
                 twice, or its kind, name or media type is not allowed.
         """
         self._control.check()
-        if self._restarts and path.name in self._names:
-            path = path.rename(path.with_stem(f"{path.stem}-{self._restarts + 1}"))
         problem = self._problem(kind, path, media_type)
+        if problem is None and path.name in self._names:
+            if self._restarts:
+                path = path.rename(path.with_stem(f"{path.stem}-{self._restarts + 1}"))
+            if path.name in self._names:
+                problem = "was handed over twice"
         if problem is not None:
             raise PipelineError(
                 FailureCode.INVALID_OUTPUT,
@@ -106,8 +109,8 @@ class RunReporter:
             _MEDIA_TYPE.validate_python(media_type)
         except ValueError:  # pydantic's ValidationError is one
             return "has a kind, name or media type that is not allowed"
-        if path.name in self._names:
-            return "was handed over twice"
+        if path.name == LOG_NAME:
+            return "has the name of the run's log"
         if not path.is_file():
             return "does not exist"
         if path.stat().st_size == 0:

@@ -52,6 +52,8 @@ class RunHost:
     patience: Patience = field(default_factory=Patience)
     timings: Timings = field(default_factory=Timings)
     mailbox: Mailbox = field(default_factory=SimpleQueue)
+    ending: bool = False
+    """Whether this process has to end now."""
 
     def stop_current(self) -> None:
         """Ask the current run to stop. Safe in a signal handler."""
@@ -59,7 +61,15 @@ class RunHost:
 
     def shut_down(self) -> None:
         """Have the current run end now: handed back, or kept on disk if it is finished."""
+        self.ending = True
         self.mailbox.put(Signal.SHUTDOWN)
+
+    def pause(self, seconds: float) -> bool:
+        """Wait, at most until this process has to end; says whether it has to."""
+        until = time.monotonic() + seconds
+        while not self.ending and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, 0.1))
+        return self.ending
 
 
 def run_attempt(host: RunHost, attempt_id: UUID) -> str:
@@ -72,6 +82,8 @@ def run_attempt(host: RunHost, attempt_id: UUID) -> str:
         ApiError: the claim could not be made.
     """
     host.mailbox = SimpleQueue()
+    if host.ending:
+        host.mailbox.put(Signal.SHUTDOWN)
     with bound_contextvars(attempt_id=str(attempt_id)), host.open_api() as api:
         claimed_at = time.monotonic()
         spec = _claim(host, api, attempt_id)
@@ -114,6 +126,7 @@ def _claim(host: RunHost, api: ApiClient, attempt_id: UUID) -> JobSpec | None:
             lambda: api.claim(attempt_id, request),
             policy=host.patience.claim,
             retryable=is_passing,
+            pause=host.pause,
             on_failure=lambda error, wait: log.warning(
                 "claim.retry", reason=str(error), wait_seconds=round(wait, 1)
             ),
@@ -210,7 +223,11 @@ class AttemptRun:
         if report is None:
             self._uploads.discard()
             return LOST
-        spool.save(self._folder, self._spec, report, self._uploads.submitted)
+        try:
+            spool.save(self._folder, self._spec, report, self._uploads.submitted)
+        except OSError as error:
+            # Without it the result does not survive this process; with luck it need not.
+            log.error("spool.not_written", reason=str(error))  # noqa: TRY400
         self._outcome = self._delivery.deliver(report)
         return self._outcome
 

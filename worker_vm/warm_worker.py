@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from queue import SimpleQueue
 from types import FrameType
 from typing import Any
 from uuid import UUID
@@ -36,7 +37,8 @@ log = get_logger(__name__)
 DEQUEUE_SECONDS = 1
 WORKER_TTL_SECONDS = 60
 RQ_HEARTBEAT_SECONDS = 15.0
-_HOST_POLL_SECONDS = 0.2
+FORCE_AFTER_SECONDS = 1.0
+_HOST_POLL_SECONDS = 0.5
 
 
 class NoDeathPenalty(BaseDeathPenalty):
@@ -79,6 +81,8 @@ class WarmWorker(Worker):
         self.stopped_on_request = False
         """Whether the work loop ended because it was told to."""
         self._busy = False
+        self._forced = False
+        self._asked_at = 0.0
         super().__init__(
             [queue],
             name=name,
@@ -93,7 +97,10 @@ class WarmWorker(Worker):
         self._drain_seconds = drain_seconds
         self._current: Job | None = None
         self._current_lock = threading.Lock()
-        retry.may_stop = lambda: self._stop_requested and not self._busy
+        retry.may_stop = lambda: self._stop_requested and (self._forced or not self._busy)
+        # Its `put` may be called in a signal handler, where no thread may be started.
+        self._drain: SimpleQueue[None] = SimpleQueue()
+        threading.Thread(target=self._end_drain, name="drain", daemon=True).start()
 
     @property
     def dequeue_timeout(self) -> int:
@@ -128,6 +135,7 @@ class WarmWorker(Worker):
             self._pool.ensure_started()
             if not self._pool.able:
                 # Another worker may have better luck with what waits in the queue.
+                self.heartbeat()
                 time.sleep(_HOST_POLL_SECONDS)
                 continue
             if timeout is None:
@@ -202,18 +210,33 @@ class WarmWorker(Worker):
             super().teardown()  # type: ignore[no-untyped-call]
 
     def request_force_stop(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """A second SIGTERM: hand the attempt back, or keep it on disk if it is finished."""
+        """A second SIGTERM: hand the attempt back, or keep it on disk if it is finished.
+
+        One that comes at once is the first again: a terminal and a supervisor may both send one.
+        """
+        if time.monotonic() - self._asked_at < FORCE_AFTER_SECONDS:
+            return
         log.warning("worker.forced", signal=signal.Signals(signum).name)
-        self._run_host.shut_down()
+        self._force()
 
     def _shutdown(self) -> None:
         """Stop after the current task. Never raises out of the signal handler."""
         self.stopped_on_request = True
         self._stop_requested = True
+        self._asked_at = time.monotonic()
+        self._drain.put(None)
+
+    def _end_drain(self) -> None:
+        self._drain.get()
         if self._drain_seconds:
-            timer = threading.Timer(self._drain_seconds, self._run_host.shut_down)
-            timer.daemon = True
-            timer.start()
+            time.sleep(self._drain_seconds)
+            log.warning("worker.drain_over", seconds=self._drain_seconds)
+            self._force()
+
+    def _force(self) -> None:
+        """Wait for nothing any more, be it the run, the API or Redis."""
+        self._forced = True
+        self._run_host.shut_down()
 
     def _stop_job(self, job_id: str | None) -> None:
         """Have the current run stopped if it is this one, not one that came before."""

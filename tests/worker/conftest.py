@@ -1,5 +1,7 @@
 import logging
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from io import StringIO
@@ -59,6 +61,14 @@ def make_pool() -> Iterator[Callable[..., HostPool]]:
     yield make
     for pool in made:
         pool.stop()
+
+
+@pytest.fixture(scope="session")
+def bare_python(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A Python without any package."""
+    folder = tmp_path_factory.mktemp("bare") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    return str(folder / "bin" / "python")
 
 
 @pytest.fixture

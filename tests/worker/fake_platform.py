@@ -88,6 +88,8 @@ class Platform:
         self.cancel_requested = False
         self.away = False
         """Whether the API takes calls and drops them; storage goes on."""
+        self.away_after: str | None = None
+        """A route whose next call is the last before the API is away."""
         self.claimed_by: ClaimRequest | None = None
         self.finished: bytes | None = None
         self.objects: dict[str, bytes] = {}
@@ -264,6 +266,7 @@ def etag(data: bytes) -> str:
 def _handler(platform: Platform) -> type[BaseHTTPRequestHandler]:  # noqa: C901  (six small ones)
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def do_POST(self) -> None:
             route = self.path.removeprefix("/worker/v1/")
@@ -309,6 +312,8 @@ def _handler(platform: Platform) -> type[BaseHTTPRequestHandler]:  # noqa: C901 
                     reply = fault
                 else:
                     reply = obey(seen)
+                if route == platform.away_after:
+                    platform.away, platform.away_after = True, None
                 platform.changed.notify_all()
             if fault == LOST:
                 self.close_connection = True

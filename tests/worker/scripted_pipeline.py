@@ -7,6 +7,7 @@ import ctypes
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -157,8 +158,9 @@ class Scripted(Pipeline):
         time.sleep(60)
 
     def _hang_up(self, *_: Any) -> None:
-        """Close the connection to the worker, and live on."""
-        os.close(_channel())
+        """Say that nothing more will be said, and live on."""
+        with socket.socket(fileno=os.dup(_channel())) as connection:
+            connection.shutdown(socket.SHUT_WR)
         time.sleep(600)
 
     # --- how long a run takes --------------------------------------------------------------------

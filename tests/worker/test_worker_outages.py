@@ -5,11 +5,12 @@ import time
 from pathlib import Path
 from uuid import uuid4
 
+import pytest
 import redis
-from fake_platform import Platform
+from fake_platform import LOST, Platform
 from rq import Queue
 from rq.job import JobStatus
-from worker_support import Start, do, push, status, until, worker_names
+from worker_support import Start, do, names, push, status, until, worker_names
 
 from devstack.servers import RedisServer
 
@@ -81,3 +82,68 @@ def test_redis_may_be_flushed(
     again = push(queue, uuid4())
     until(lambda: status(again) is not JobStatus.QUEUED)
     assert worker.stop() == 0
+
+
+def test_the_api_may_be_away_during_a_run(
+    platform: Platform, queue: Queue, start: Start, tmp_path: Path, runs: Path
+) -> None:
+    """A run goes on without the API for longer than its lease, and succeeds when it is back."""
+    platform.spec |= {"heartbeat_seconds": 0.2, "lease_seconds": 0.5}
+    go = tmp_path / "go"
+    do(platform, ["artifact", "early.png"], ["progress", 1], ["wait_for", str(go)])
+    push(queue, platform.attempt_id)
+    worker = start()
+    platform.wait_for(lambda: platform.records)
+    platform.away = True
+    until(lambda: "heartbeat.failed" in worker.log())
+    time.sleep(1)
+    go.touch()
+    until(lambda: list(runs.glob("*/*/outcome.json")))
+    platform.away = False
+    platform.wait_for(lambda: platform.finished)
+    assert platform.outcome.outcome == "succeeded"
+    assert names(platform) == ["early.png", "run.log"]
+    until(lambda: "finish.reported" in worker.log())
+    assert worker.stop() == 0
+
+
+@pytest.mark.parametrize("arrived", [False, True])
+def test_a_result_survives_api_and_worker(
+    platform: Platform,
+    queue: Queue,
+    start: Start,
+    tmp_path: Path,
+    runs: Path,
+    arrived: bool,  # noqa: FBT001
+) -> None:
+    """A killed worker's finished run is delivered by the next, also started without the API; once.
+
+    Also if the report had arrived and only its answer was lost.
+    """
+    go = tmp_path / "go"
+    do(platform, ["artifact", "early.png"], ["progress", 1], ["wait_for", str(go)])
+    platform.spec["params"]["do"].append(["artifact", "model.png"])
+    push(queue, platform.attempt_id)
+    worker = start()
+    platform.wait_for(lambda: platform.requests("heartbeat"))
+    if arrived:
+        platform.faults["finish"] = [LOST]
+        platform.away_after = "finish"
+    else:
+        platform.away = True
+    go.touch()
+    until(lambda: list(runs.glob("*/*/outcome.json")))
+    if arrived:
+        platform.wait_for(lambda: platform.finished)
+    worker.kill()
+    before = platform.finished
+    worker = start()
+    until(lambda: "spool.found" in worker.log())
+    platform.away = False
+    platform.wait_for(lambda: platform.finished)
+    until(lambda: "spool.delivered" in worker.log())
+    assert platform.outcome.outcome == "succeeded"
+    assert before in {None, platform.finished}
+    assert names(platform) == ["early.png", "model.png", "run.log"]
+    assert worker.stop() == 0
+    assert list(runs.iterdir()) == []

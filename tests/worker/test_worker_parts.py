@@ -1,7 +1,9 @@
 """The worker's smaller parts, each by itself."""
 
 import fcntl
+import json
 import os
+import threading
 from io import StringIO
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import httpx
 import pytest
 from fake_platform import WORKER_KEY, Platform, Reply
 from pydantic import SecretStr
+from structlog.contextvars import bound_contextvars
 
 from worker_vm import capabilities
 from worker_vm.api_client import (
@@ -21,7 +24,7 @@ from worker_vm.backoff import RetryPolicy, retry
 from worker_vm.capabilities import find_gpus, parse_gpus
 from worker_vm.control import RunControl, StopReason
 from worker_vm.http_client import make_client
-from worker_vm.logs import redact
+from worker_vm.logs import get_logger, redact, run_log
 from worker_vm.presence import Presence, unique_name
 from worker_vm.workspace import LOCK_NAME, PREFIX, Workspace
 
@@ -65,6 +68,41 @@ def test_the_first_reason_to_stop_stays_unless_the_attempt_is_lost() -> None:
     control.stop(StopReason.LOST)
     control.stop(StopReason.CANCELLED)
     assert control.reason is StopReason.LOST
+
+
+def test_a_report_waits_for_nobody_once_the_worker_must_end() -> None:
+    """A first reason stays the reason, and the end of the process is still known."""
+    control = RunControl()
+    control.stop(StopReason.CANCELLED)
+    assert not control.abandoned
+    control.stop(StopReason.SHUTDOWN)
+    assert control.reason is StopReason.CANCELLED
+    assert control.abandoned
+
+
+def test_who_has_stopped_listening_is_called_no_more() -> None:
+    """Each reason is told to those that listen at that time."""
+    control = RunControl()
+    heard: list[str] = []
+    forget = control.listen(lambda: heard.append("first"))
+    control.listen(lambda: heard.append("second"))
+    control.stop(StopReason.CANCELLED)
+    forget()
+    control.stop(StopReason.LOST)
+    assert heard == ["first", "second", "second"]
+
+
+def test_a_runs_log_is_its_own(tmp_path: Path) -> None:
+    """Lines of other attempts, and of the worker itself, stay out of a run's log."""
+    log = get_logger("worker_vm.test")
+    with bound_contextvars(attempt_id="one"), run_log(tmp_path / "log", hide=tmp_path) as lines:
+        log.info("ours")
+        with bound_contextvars(attempt_id="two"):
+            log.info("theirs")
+        thread = threading.Thread(target=log.info, args=("nobody's",))
+        thread.start()
+        thread.join()
+    assert [json.loads(line)["event"] for line in lines.tail().splitlines()] == ["ours"]
 
 
 @pytest.mark.parametrize(
@@ -143,6 +181,16 @@ def test_a_refused_key_is_told_in_a_sentence(platform: Platform, process_log: St
     reporter.start()
     reporter.stop()
     assert "The API refused the worker key; check WORKER_API_KEY." in process_log.getvalue()
+
+
+def test_a_change_is_told_at_once(platform: Platform) -> None:
+    """What can be run, or is loaded, is not only told every 30 seconds."""
+    reporter = presence(platform)
+    reporter.start()
+    platform.wait_for(lambda: len(platform.workers) == 1)
+    reporter.report_soon()
+    platform.wait_for(lambda: len(platform.workers) == 2)
+    reporter.stop()
 
 
 def test_gpus_are_read_from_the_tools_table() -> None:

@@ -118,7 +118,7 @@ def test_what_cannot_run_here_is_released(
         (["exit", 0], "PIPELINE_ERROR", False, "unexpected SystemExit"),
         (["exhaust_memory", 3], "OUT_OF_MEMORY", False, "memory"),
         (["hand_over", "none.png"], "INVALID_OUTPUT", False, "does not exist"),
-        (["hand_over", "run.log"], "INVALID_OUTPUT", False, "handed over twice"),
+        (["hand_over", "run.log"], "INVALID_OUTPUT", False, "name of the run's log"),
         (["hand_over", "ä b.png"], "INVALID_OUTPUT", False, "not allowed"),
         (["fail", ["ODD", "a$ODDb", False]], "ODD", False, "a\ufffd?b"),
         (["log_and_crash", "$ODD"], "PIPELINE_ERROR", False, "unexpected"),

@@ -6,11 +6,14 @@ import time
 from pathlib import Path
 from uuid import uuid4
 
+import pytest
 import redis
 from fake_platform import Platform
 from rq import Queue
 from rq.job import JobStatus
-from worker_support import Start, do, gone, push, status, until, worker_names
+from worker_support import Start, WorkerProcess, do, gone, push, status, until, worker_names
+
+from devstack.servers import RedisServer
 
 
 def test_an_idle_worker_stops_when_asked(connection: redis.Redis, start: Start) -> None:
@@ -87,3 +90,172 @@ def test_a_killed_worker_leaves_no_process_and_its_folder_is_removed(
     assert len(left) == 1
     start("--burst").wait()
     assert list(runs.iterdir()) == []
+
+
+def test_a_killed_host_is_replaced(platform: Platform, queue: Queue, start: Start) -> None:
+    """SIGKILL of the pipelines' process fails the run that it was in, and no other."""
+    do(platform, ["progress", 1], ["work", 120])
+    push(queue, platform.attempt_id)
+    worker = start()
+    platform.wait_for(lambda: platform.requests("heartbeat"))
+    os.kill(worker.host(), signal.SIGKILL)
+    platform.wait_for(lambda: platform.finished)
+    assert (platform.outcome.code, platform.outcome.permanent) == ("WORKER_CRASHED", False)
+    assert "SIGKILL" in platform.outcome.message
+    platform.new_attempt()
+    do(platform, ["progress", 1])
+    job = push(queue, platform.attempt_id)
+    until(lambda: status(job) is JobStatus.FINISHED)
+    os.kill(worker.host(), signal.SIGKILL)
+    platform.new_attempt()
+    job = push(queue, platform.attempt_id)
+    until(lambda: status(job) is JobStatus.FINISHED)
+    assert platform.outcome.outcome == "succeeded"
+    assert worker.stop() == 0
+
+
+def test_a_killed_worker_takes_everything_along(
+    platform: Platform, queue: Queue, start: Start, tmp_path: Path, connection: redis.Redis
+) -> None:
+    """SIGKILL leaves neither host nor what a run has started, and the next worker joins at once."""
+    path = tmp_path / "grandchild"
+    do(platform, ["start_child", [str(path), False]], ["progress", 1], ["hold_gil", 120])
+    push(queue, platform.attempt_id)
+    worker = start()
+    platform.wait_for(lambda: platform.requests("heartbeat"))
+    host, grandchild = worker.host(), int(path.read_text())
+    worker.kill()
+    until(lambda: gone(host), "end of the host")
+    until(lambda: gone(grandchild), "end of what the run had started")
+    assert queue.intermediate_queue.get_job_ids() == []
+    platform.new_attempt()
+    do(platform, ["progress", 1])
+    job = push(queue, platform.attempt_id)
+    start()
+    until(lambda: status(job) is JobStatus.FINISHED)
+    assert len(worker_names(connection)) == 2
+
+
+def test_a_zombie_reports_nothing(
+    platform: Platform, queue: Queue, start: Start, tmp_path: Path
+) -> None:
+    """A worker that was stopped past its lease finds the attempt lost, and takes the next task."""
+    platform.spec["heartbeat_seconds"] = 0.5
+    do(platform, ["progress", 1], ["wait_for", str(tmp_path / "never")])
+    push(queue, platform.attempt_id)
+    worker = start()
+    platform.wait_for(lambda: platform.requests("heartbeat"))
+    worker.send(signal.SIGSTOP)
+    platform.claimed_by = None
+    worker.send(signal.SIGCONT)
+    until(lambda: "run.stopped" in worker.log())
+    assert platform.finished is None
+    platform.new_attempt()
+    do(platform, ["artifact", "still.png"])
+    job = push(queue, platform.attempt_id)
+    until(lambda: status(job) is JobStatus.FINISHED)
+    assert platform.outcome.outcome == "succeeded"
+    assert worker.stop() == 0
+
+
+def test_a_task_popped_when_sigterm_comes_is_run(
+    platform: Platform, queue: Queue, start: Start
+) -> None:
+    """A task that Redis has handed over already is not left behind by a worker that stops."""
+    worker = start()
+    until(lambda: "Listening on" in worker.log())
+    worker.send(signal.SIGSTOP)
+    # Most of the time the worker waits in a pop, which Redis now answers; and if not, it is queued.
+    job = push(queue, platform.attempt_id)
+    popped = queue.intermediate_queue.get_job_ids() == [job.id]
+    worker.send(signal.SIGTERM)
+    worker.send(signal.SIGCONT)
+    assert worker.wait() == 0
+    assert queue.intermediate_queue.get_job_ids() == []
+    assert status(job) is (JobStatus.FINISHED if popped else JobStatus.QUEUED)
+
+
+def test_a_drain_has_a_limit(platform: Platform, queue: Queue, start: Start, runs: Path) -> None:
+    """A run that goes on for too long after SIGTERM is handed back."""
+    do(platform, ["progress", 1], ["hold_gil", 120])
+    push(queue, platform.attempt_id)
+    worker = start(WORKER_DRAIN_SECONDS="0.5")
+    platform.wait_for(lambda: platform.requests("heartbeat"))
+    assert worker.stop() == 0
+    assert platform.outcome.outcome == "released"
+    assert list(runs.iterdir()) == []
+
+
+def test_two_signals_at_once_are_one(
+    platform: Platform, queue: Queue, start: Start, tmp_path: Path
+) -> None:
+    """A terminal's SIGINT beside a supervisor's SIGTERM does not end the run."""
+    go = tmp_path / "go"
+    do(platform, ["progress", 1], ["wait_for", str(go)])
+    push(queue, platform.attempt_id)
+    worker = start()
+    platform.wait_for(lambda: platform.requests("heartbeat"))
+    worker.send(signal.SIGINT)
+    worker.send(signal.SIGTERM)
+    until(lambda: "warm shut down requested" in worker.log())
+    go.touch()
+    assert worker.wait() == 0
+    assert platform.outcome.outcome == "succeeded"
+
+
+def force(worker: WorkerProcess) -> int:
+    """SIGTERM twice, far enough apart; its exit status."""
+    worker.send(signal.SIGTERM)
+    until(lambda: "warm shut down requested" in worker.log())
+    time.sleep(1.1)
+    return worker.stop()
+
+
+def test_a_worker_that_cannot_claim_stops_when_asked_twice(
+    platform: Platform, queue: Queue, start: Start
+) -> None:
+    """A claim that nobody answers keeps no worker from ending."""
+    platform.away = True
+    push(queue, platform.attempt_id)
+    worker = start()
+    until(lambda: "claim.retry" in worker.log())
+    assert force(worker) == 0
+    assert platform.claimed_by is None
+
+
+@pytest.mark.parametrize("step", [["artifact", "still.png"], ["fail", ["NO", "No.", True]]])
+def test_a_finished_run_stays_on_disk_when_asked_twice(
+    platform: Platform, queue: Queue, start: Start, runs: Path, step: list[object], tmp_path: Path
+) -> None:
+    """A result that cannot be delivered now is delivered by the next worker, once."""
+    do(platform, ["progress", 1], ["wait_for", str(tmp_path / "go")], step)
+    push(queue, platform.attempt_id)
+    worker = start()
+    platform.wait_for(lambda: platform.requests("heartbeat"))
+    platform.away = True
+    (tmp_path / "go").touch()
+    until(lambda: list(runs.glob("*/*/outcome.json")))
+    assert force(worker) == 0
+    assert platform.finished is None
+    platform.away = False
+    worker = start()
+    platform.wait_for(lambda: platform.finished)
+    assert platform.outcome.outcome in {"succeeded", "failed"}
+    until(lambda: "spool.delivered" in worker.log())
+    assert worker.stop() == 0
+    assert list(runs.iterdir()) == []
+
+
+def test_redis_away_keeps_no_worker_that_is_asked_twice(
+    platform: Platform, queue: Queue, start: Start, redis_server: RedisServer
+) -> None:
+    """A worker that cannot tell Redis of its finished task ends all the same."""
+    do(platform, ["progress", 1], ["work", 2])
+    push(queue, platform.attempt_id)
+    worker = start()
+    platform.wait_for(lambda: platform.requests("heartbeat"))
+    redis_server.kill()
+    platform.wait_for(lambda: platform.finished)
+    until(lambda: "redis.away" in worker.log())
+    assert force(worker) == 0
+    assert platform.outcome.outcome == "succeeded"

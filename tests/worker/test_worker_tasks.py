@@ -162,18 +162,62 @@ def test_a_stop_command_cancels_the_run(
     assert worker.stop() == 0
 
 
-def test_a_stop_command_for_another_task_is_ignored(
+def test_a_stop_command_for_an_earlier_task_is_ignored(
     platform: Platform, queue: Queue, connection: redis.Redis, start: Start, tmp_path: Path
 ) -> None:
     """A stop that comes late doesn't hit the task that runs now."""
+    earlier = push(queue, platform.attempt_id)
+    worker = start()
+    until(lambda: status(earlier) is JobStatus.FINISHED)
+    platform.new_attempt()
     go = tmp_path / "go"
     do(platform, ["progress", 1], ["wait_for", str(go)])
     push(queue, platform.attempt_id)
-    worker = start()
     platform.wait_for(lambda: platform.requests("heartbeat"))
-    command = json.dumps({"command": "stop-job", "job_id": str(uuid4())})
+    command = json.dumps({"command": "stop-job", "job_id": earlier.id})
     connection.publish(f"rq:pubsub:{worker_names(connection)[0]}", command)
     until(lambda: "command.stale" in worker.log())
     go.touch()
     platform.wait_for(lambda: platform.finished)
     assert platform.outcome.outcome == "succeeded"
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_stop_command_ends_a_deaf_run(
+    platform: Platform,
+    queue: Queue,
+    connection: redis.Redis,
+    start: Start,
+    asked: bool,  # noqa: FBT001
+) -> None:
+    """Without a report of its own the run is killed; the same worker runs the next task."""
+    do(platform, ["progress", 1], ["hold_gil", 120])
+    job = push(queue, platform.attempt_id)
+    worker = start()
+    platform.wait_for(lambda: platform.requests("heartbeat"))
+    platform.cancel_requested = asked
+    send_stop_job_command(connection, job.id, serializer=JSONSerializer)
+    platform.wait_for(lambda: platform.finished)
+    assert platform.outcome.outcome == ("cancelled" if asked else "released")
+    until(lambda: status(job) is JobStatus.FINISHED)
+    platform.new_attempt()
+    do(platform)
+    again = push(queue, platform.attempt_id)
+    until(lambda: status(again) is JobStatus.FINISHED)
+    assert platform.outcome.outcome == "succeeded"
+    assert worker.stop() == 0
+
+
+def test_a_worker_without_hosts_takes_nothing(
+    platform: Platform, queue: Queue, connection: redis.Redis, start: Start
+) -> None:
+    """A worker whose pipelines' process does not start leaves tasks to others, and says why."""
+    worker = start(WORKER_PIPELINES="inflate=scripted_pipeline:Scripted@/bin/false")
+    job = push(queue, platform.attempt_id)
+    platform.wait_for(lambda: platform.workers)
+    until(lambda: worker_names(connection))
+    (told,) = platform.workers[-1].pipelines
+    assert not told.runnable
+    assert "/bin/false exited with status 1 before it was ready" in told.reasons[0]
+    assert status(job) is JobStatus.QUEUED
+    assert worker.stop() == 0
