@@ -1,10 +1,12 @@
 """`python -m worker_vm`: take attempts from one queue and run them."""
 
 import argparse
+import ctypes
 import gc
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 
 from pydantic import TypeAdapter, ValidationError
@@ -26,6 +28,7 @@ from worker_vm.workspace import Workspace
 log = get_logger(__name__)
 
 INTERRUPTED = 130
+_PR_SET_DUMPABLE = 4
 
 DESCRIPTION = """\
 Take attempts from one queue of Pipeline 3D and run them on this machine.
@@ -86,6 +89,7 @@ def serve(settings: WorkerSettings, pool: HostPool, *, burst: bool) -> int:
     Returns:
         0 after a stop on request or a finished burst; 1 when the work loop ended by itself.
     """
+    _hide_from_pipelines()
     name = unique_name()
     open_api = partial(ApiClient, settings.api_url, settings.worker_api_key)
     workspace = Workspace(settings.work_dir)
@@ -137,6 +141,12 @@ def serve(settings: WorkerSettings, pool: HostPool, *, burst: bool) -> int:
         workspace.close()
         log.info("worker.stopped", worker=name)
     return 0 if asked or burst else 1
+
+
+def _hide_from_pipelines() -> None:
+    """Keep this process's environment and memory from others of the same user: its pipelines'."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,6 +1,5 @@
 """The worker's side of the API: typed calls, typed errors. Nothing is retried here."""
 
-import json
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -27,6 +26,8 @@ from worker_vm.http_client import describe_network_error, make_client
 API_KEY_HEADER = "x-api-key"
 BASE_PATH = "/worker/v1"
 
+FOREIGN = {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}
+"""Without a code of ours: a proxy's answers while the API is being replaced."""
 PASSING = {
     HTTPStatus.REQUEST_TIMEOUT,
     HTTPStatus.TOO_EARLY,
@@ -205,7 +206,8 @@ def _refusal(response: httpx.Response) -> ApiError:
     code = str(problem.get("code") or f"HTTP_{status}")
     detail = str(problem.get("detail") or problem.get("title") or response.reason_phrase)[:1000]
     request_id = response.headers.get("X-Request-ID")
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in PASSING:
+    foreign = "code" not in problem and status in FOREIGN
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in PASSING or foreign:
         return ApiUnavailableError(f"The API cannot answer now: {detail} ({status} {code})")
     over = status in {HTTPStatus.CONFLICT, HTTPStatus.GONE} and not code.startswith(ABOUT_A_FILE)
     if over or code == TOKEN_REFUSED:
@@ -219,6 +221,6 @@ def _problem(response: httpx.Response) -> dict[str, Any]:
     """The members of an RFC 9457 problem; empty when the body is something else."""
     try:
         problem = response.json()
-    except (json.JSONDecodeError, UnicodeDecodeError):
+    except (ValueError, RecursionError):
         return {}
     return problem if isinstance(problem, dict) else {}

@@ -9,7 +9,6 @@ import httpx
 
 from contract.artifacts import ArtifactRecord
 from contract.attempts import (
-    AttemptCancelled,
     AttemptReleased,
     AttemptSucceeded,
     FailureCode,
@@ -115,8 +114,10 @@ class Delivery:
                 raise _InterruptedError from error
             if reason is StopReason.LOST:
                 raise AttemptLostError(409, "ATTEMPT_SUPERSEDED", "told meanwhile") from error
-            if reason is StopReason.CANCELLED:
-                return AttemptCancelled()
+            if reason is not None and reason is not StopReason.UPLOAD_FAILED:
+                stopped = self._verdicts.of_stop(reason)
+                if stopped is not None:
+                    return stopped
             failure = self._uploads.failure or error
             if isinstance(failure, PipelineError) and failure.code == (
                 FailureCode.STORAGE_UNAVAILABLE
@@ -165,17 +166,17 @@ class Delivery:
 
     def _upload_log(self) -> ArtifactRecord | None:
         """Hand over the run's log, if it can be done soon."""
-        self._lines.flush()
-        if self._lines.path.stat().st_size == 0:
-            return None
-        # A copy, since this very upload writes lines too.
-        folder = self._folder / "log"
-        folder.mkdir(exist_ok=True)
-        path = Path(shutil.copyfile(self._lines.path, folder / LOG_NAME))
         uploader = FileUploader(
             self._api, self._storage, policy=self._patience.log_upload, pause=self._pause
         )
         try:
+            self._lines.flush()
+            if self._lines.path.stat().st_size == 0:
+                return None
+            # A copy, since this very upload writes lines too.
+            folder = self._folder / "log"
+            folder.mkdir(exist_ok=True)
+            path = Path(shutil.copyfile(self._lines.path, folder / LOG_NAME))
             return uploader.upload(Upload(ArtifactKind.LOG, path, "text/plain"))
         except Exception as error:  # noqa: BLE001  (the outcome matters more than its log)
             log.warning("log.not_uploaded", reason=str(error))

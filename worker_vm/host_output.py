@@ -1,10 +1,15 @@
 """What a pipeline host prints: lines of the log, the last of them kept for a crash report."""
 
+import array
 import contextvars
+import fcntl
 import os
 import selectors
+import termios
 import threading
+import time
 from collections import deque
+from contextlib import suppress
 
 from worker_vm.logs import get_logger
 
@@ -13,6 +18,7 @@ log = get_logger(__name__)
 _TAIL_LINES = 50
 _LINE_LENGTH = 2000
 _CHUNK = 1 << 16
+_SETTLE_SECONDS = 1.0
 
 
 class HostOutput:
@@ -32,8 +38,20 @@ class HostOutput:
         self._pidfd = pidfd
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._partial = b""
+        self._reading = threading.Lock()
         self._thread = threading.Thread(target=self._read, name="host-output", daemon=True)
         self._thread.start()
+
+    def settle(self) -> None:
+        """Wait until all that has been printed so far is in the log; not long, if it never ends."""
+        deadline = time.monotonic() + _SETTLE_SECONDS
+        while time.monotonic() < deadline:
+            with self._reading:
+                waiting = array.array("i", [0])
+                fcntl.ioctl(self._descriptor, termios.FIONREAD, waiting)
+                if not waiting[0]:
+                    return
+            time.sleep(0.001)
 
     def finish(self) -> list[str]:
         """The last lines of a host that is dead."""
@@ -49,8 +67,9 @@ class HostOutput:
                 # Once it is dead, what the pipe holds is all there is to come of it.
                 last = self._pidfd in ready
                 if self._descriptor in ready:
-                    data = os.read(self._descriptor, _CHUNK)
-                    self._take(data)
+                    with self._reading:
+                        data = os.read(self._descriptor, _CHUNK)
+                        self._take(data)
                     if not data:
                         selector.unregister(self._descriptor)
                 if last:
@@ -69,4 +88,6 @@ class HostOutput:
         line = raw.decode(errors="replace").rstrip()[:_LINE_LENGTH]
         if line:
             self._tail.append(line)
-            self.context.copy().run(log.info, "pipeline.output", line=line)
+            # Whatever is wrong with a log, a host whose output nobody reads would stand still.
+            with suppress(Exception):
+                self.context.copy().run(log.info, "pipeline.output", line=line)

@@ -17,7 +17,10 @@ from worker_vm.pipelines import registry
 
 log = get_logger(__name__)
 
-_RESPAWN = RetryPolicy(first_wait=0.5, longest_wait=60)
+_RESPAWN = RetryPolicy(first_wait=2, longest_wait=300)
+"""Between starts that fail."""
+_AFTER_CRASH = RetryPolicy(first_wait=0.5, longest_wait=5)
+"""Between crashes; not long, since anybody's pictures may be the reason."""
 
 
 class PipelineUnavailableError(Exception):
@@ -49,6 +52,7 @@ class HostPool:
         self._lock = threading.Lock()
         self._statuses: dict[str, PipelineStatus] = {}
         self._failures: dict[str, int] = {}
+        self._crashes: dict[str, int] = {}
         self._respawn_at: dict[str, float] = {}
         self._problems: dict[str, str] = {}
         self._host_of: dict[str, HostProcess] = {}
@@ -78,6 +82,7 @@ class HostPool:
                 self._note_failure(host, str(error))
                 continue
             self._problems.pop(host.python, None)
+            self._failures.pop(host.python, None)
             for name in self._preload:
                 if self._host_of.get(name) is host:
                     host.prepare(name)
@@ -107,9 +112,9 @@ class HostPool:
         except HostCrashedError:
             if not control.stopped.is_set():
                 # One crash may be the picture's fault; several in a row wait longer and longer.
-                count = self._failures[host.python] = self._failures.get(host.python, 0) + 1
+                count = self._crashes[host.python] = self._crashes.get(host.python, 0) + 1
                 if count > 1:
-                    self._respawn_at[host.python] = time.monotonic() + _RESPAWN.wait(count - 1)
+                    self._respawn_at[host.python] = time.monotonic() + _AFTER_CRASH.wait(count - 1)
             self._update_statuses()
             raise
         except BaseException:
@@ -117,7 +122,7 @@ class HostPool:
             host.stop()
             self._update_statuses()
             raise
-        self._failures.pop(host.python, None)
+        self._crashes.pop(host.python, None)
         if ended.recycle:
             log.info("host.recycled", reason=ended.recycle)
             host.stop()

@@ -5,6 +5,7 @@ import os
 import selectors
 import signal
 import socket
+import struct
 import subprocess
 import time
 from collections.abc import Mapping
@@ -36,9 +37,15 @@ from worker_vm.logs import get_logger
 
 log = get_logger(__name__)
 
-START_SECONDS = 60.0
+START_SECONDS = 30.0
 LIMIT_GRACE_SECONDS = 10.0
 """What a run gets to stop by itself at its time limit."""
+
+_SEND_TIMEOUT = struct.pack("ll", 5, 0)
+"""Seconds and microseconds that one message may take to be taken."""
+
+_RESTARTS = 2
+"""A run begins again for want of memory: once with everything, once with less."""
 
 _HUNG_UP_SECONDS = 5.0
 """What a process gets to end after it has closed its connection."""
@@ -116,6 +123,7 @@ class HostProcess:
         self._pidfd = -1
         self._output: HostOutput | None = None
         self._runs = 0
+        self._restarts = 0
 
     @property
     def pid(self) -> int | None:
@@ -158,6 +166,8 @@ class HostProcess:
                 raise HostStartError(f"{self.python} cannot be started: {error}") from error
         self._process = process
         self._pidfd = os.pidfd_open(process.pid)
+        # One that does not read must not hold us up for long.
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_TIMEOUT)
         self._channel = Channel(ours)
         assert process.stdout is not None
         self._output = HostOutput(process.stdout.fileno(), self._pidfd)
@@ -184,6 +194,10 @@ class HostProcess:
         except (ProtocolError, TypeError) as error:
             log.warning("host.babbles", reason=str(error))
             self.kill()
+            return
+        if self._channel.at_end:
+            log.warning("host.hung_up")
+            self.kill()
 
     def run(self, command: Run, listener: RunListener, control: RunControl) -> Ended:
         """Run a pipeline and pass on what it tells, until it has ended.
@@ -203,10 +217,16 @@ class HostProcess:
         forget = control.listen(lambda: os.eventfd_write(wake, 1))
         try:
             self._runs += 1
+            self._restarts = 0
             self._channel.send(replace(command, number=self._runs))
-            return self._watch(command.pipeline, listener, control, wake)
-        except (BrokenPipeError, ConnectionResetError):
+            ended = self._watch(command.pipeline, listener, control, wake)
+            # Its last lines may come after its last word.
+            output.settle()
+        except OSError:
+            # It is gone, or does not read what it is told.
             raise HostCrashedError(self.kill()) from None
+        else:
+            return ended
         finally:
             forget()
             os.close(wake)
@@ -266,11 +286,16 @@ class HostProcess:
                 listener.produced(event.kind, Path(event.path), event.media_type)
             case Loaded():
                 self.loaded = list(event.pipelines)
+            case MemoryNeeded() | Reduced() if self._restarts >= _RESTARTS:
+                log.error("host.restarts_for_ever")
+                raise HostCrashedError(self.kill())
             case MemoryNeeded():
+                self._restarts += 1
                 listener.restarted("memory did not suffice; trying with nothing else loaded")
                 listener.free_other_memory()
                 self._channel.send(MemoryFreed())
             case Reduced():
+                self._restarts += 1
                 listener.restarted(
                     f"memory did not suffice; trying smaller settings {event.params}"
                 )

@@ -119,7 +119,7 @@ class Ended:
     """The run is over.
 
     `outcome` is succeeded, failed (a `PipelineError`), crashed (any other exception, `kind` its
-    type), out_of_memory, cancelled or unavailable (`reasons` say why).
+    type), out_of_memory or cancelled.
     """
 
     outcome: str
@@ -128,7 +128,6 @@ class Ended:
     message: str = ""
     permanent: bool = False
     kind: str = ""
-    reasons: list[str] = field(default_factory=list)
     used_mib: int = 0
     number: int = 0
     """The run's."""

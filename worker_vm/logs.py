@@ -17,6 +17,8 @@ from structlog.typing import EventDict, Processor
 
 TAIL_LINES = 50
 TAIL_CHARACTERS = 20_000
+LOG_BYTES = 8 << 20
+"""The most that one run may log; a pipeline that prints for ever must not fill the disk."""
 
 _QUERY = re.compile(r"(https?://[^\s?#\"']+)\?[^\s\"']+")
 _CREDENTIALS = re.compile(r"(\w+://)[^\s/@\"']+@")
@@ -107,6 +109,8 @@ class RunLog(logging.FileHandler):
         self.path = path
         self._hidden = str(hide)
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._written = 0
+        self._over = False
         self.setLevel(logging.INFO)
         attempt = structlog.contextvars.get_contextvars().get("attempt_id")
         self.addFilter(
@@ -121,10 +125,27 @@ class RunLog(logging.FileHandler):
             )
         )
 
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, unless the run is over or has said too much.
+
+        A closed handler would open its file again, which may be gone by then.
+        """
+        if self._over or self._written > LOG_BYTES:
+            return
+        super().emit(record)
+
+    def close(self) -> None:
+        """The run is over."""
+        self._over = True
+        super().close()
+
     def format(self, record: logging.LogRecord) -> str:
         """One JSON line, without the path of the private folder."""
         line = super().format(record).replace(self._hidden, "<work>")
         self._tail.append(line)
+        self._written += len(line)
+        if self._written > LOG_BYTES:
+            line += '\n{"event": "log.cut_off", "level": "warning"}'
         return line
 
     def tail(self) -> str:

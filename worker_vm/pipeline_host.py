@@ -53,11 +53,18 @@ def _setting(name: str, default: int) -> int:
 
 
 class _Report:
-    """A run's `Reporter`: passes on what the pipeline says, and stops it when asked to."""
+    """A run's `Reporter`: passes on what the pipeline says, and stops it when asked to.
+
+    Closed at the end of the run: a thread that a pipeline has left must not speak for the next.
+    """
 
     def __init__(self, channel: Channel, cancelled: threading.Event) -> None:
         self._channel = channel
         self._cancelled = cancelled
+        self._closed = False
+
+    def close(self) -> None:
+        self._closed = True
 
     def progress(self, percent: float, stage: str, message: str | None = None) -> None:
         self._check()
@@ -69,7 +76,7 @@ class _Report:
         self._channel.send(Produced(str(kind), str(Path(path).absolute()), str(media_type)))
 
     def _check(self) -> None:
-        if self._cancelled.is_set():
+        if self._closed or self._cancelled.is_set():
             raise RunCancelledError
 
 
@@ -225,6 +232,18 @@ class PipelineHost:
         # A folder for each try: files handed over by an earlier one may still be uploading.
         work_dir = Path(command.work_dir) / str(number)
         work_dir.mkdir()
+        report = _Report(self._channel, self._cancelled)
+        with contextlib.closing(report):
+            return self._call(pipeline, command, work_dir, smaller, report)
+
+    @staticmethod
+    def _call(
+        pipeline: Pipeline,
+        command: Run,
+        work_dir: Path,
+        smaller: Mapping[str, Any] | None,
+        report: _Report,
+    ) -> Mapping[str, float]:
         return pipeline.run(
             RunInput(
                 job_id=UUID(command.job_id),
@@ -236,7 +255,7 @@ class PipelineHost:
                 work_dir=work_dir,
                 reduced_from=None if smaller is None else command.params,
             ),
-            _Report(self._channel, self._cancelled),
+            report,
         )
 
     def _reason_to_recycle(self) -> str | None:
@@ -351,6 +370,10 @@ def _die_with_worker(worker: int, connection: int) -> None:
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != worker:
+        _say(
+            "The worker that started this process is gone, or a script stands between them: "
+            "name the Python itself."
+        )
         os._exit(1)
     # The kernel kills this one process only; a watcher in its group kills the whole group. It is
     # forked twice, so that no pipeline that waits for its children ever waits for it.

@@ -14,7 +14,12 @@ from structlog.contextvars import bound_contextvars
 
 from contract.attempts import AttemptSucceeded, ClaimRequest, FinishRequest, JobSpec
 from worker_vm import spool
-from worker_vm.api_client import ApiClient, AttemptLostError, is_passing
+from worker_vm.api_client import (
+    ApiClient,
+    AttemptLostError,
+    WorkerKeyRefusedError,
+    is_passing,
+)
 from worker_vm.backoff import retry
 from worker_vm.control import RunControl, StopReason
 from worker_vm.delivery import LOG_NAME, LOST, UNDELIVERED, Delivery, Patience
@@ -85,11 +90,17 @@ def run_attempt(host: RunHost, attempt_id: UUID) -> str:
     if host.ending:
         host.mailbox.put(Signal.SHUTDOWN)
     with bound_contextvars(attempt_id=str(attempt_id)), host.open_api() as api:
-        claimed_at = time.monotonic()
-        spec = _claim(host, api, attempt_id)
-        if spec is None:
-            return NOT_RUN
+        # Before the claim: what cannot be run here for want of disk must not be claimed.
         folder = Path(tempfile.mkdtemp(prefix="run-", dir=host.work_root))
+        try:
+            claimed = _claim(host, api, attempt_id)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        if claimed is None:
+            shutil.rmtree(folder, ignore_errors=True)
+            return NOT_RUN
+        spec, claimed_at = claimed
         with _attempt(host, api, spec, folder, claimed_at) as attempt:
             return attempt.run()
 
@@ -113,19 +124,30 @@ def deliver_spooled(host: RunHost, folder: Path) -> str:
         _attempt(host, api, spec, folder, time.monotonic()) as attempt,
     ):
         log.info("spool.found", files=len(outcome.files))
-        uploads = [Upload(f.kind, folder / f.path, f.media_type) for f in outcome.files]
+        uploads = [
+            Upload(f.kind, path, f.media_type)
+            for f in outcome.files
+            if (path := folder / f.path).resolve().is_relative_to(folder.resolve())
+        ]
         return attempt.deliver(outcome.report, uploads)
 
 
-def _claim(host: RunHost, api: ApiClient, attempt_id: UUID) -> JobSpec | None:
-    """The claimed attempt, or None if it is not to be run any more."""
+def _claim(host: RunHost, api: ApiClient, attempt_id: UUID) -> tuple[JobSpec, float] | None:
+    """The claimed attempt and `time.monotonic()` before; None if it is not to be run any more."""
     # Drawn once: a repeat after a lost answer is recognised as the same claim.
     request = ClaimRequest(worker_name=host.worker_name, claim_id=uuid4())
+
+    def claim() -> tuple[JobSpec, float]:
+        # Of this try: waiting for the API is not charged to the run.
+        before = time.monotonic()
+        return api.claim(attempt_id, request), before
+
     try:
-        spec = retry(
-            lambda: api.claim(attempt_id, request),
+        spec, claimed_at = retry(
+            claim,
             policy=host.patience.claim,
-            retryable=is_passing,
+            # A refused key is the operator's to put right; failing every task does not help.
+            retryable=lambda e: is_passing(e) or isinstance(e, WorkerKeyRefusedError),
             pause=host.pause,
             on_failure=lambda error, wait: log.warning(
                 "claim.retry", reason=str(error), wait_seconds=round(wait, 1)
@@ -135,7 +157,7 @@ def _claim(host: RunHost, api: ApiClient, attempt_id: UUID) -> JobSpec | None:
         log.info("claim.refused", reason=str(error))
         return None
     log.info("claim.granted", attempt=spec.attempt, lease_seconds=spec.lease_seconds)
-    return spec
+    return spec, claimed_at
 
 
 @contextmanager
@@ -181,7 +203,8 @@ class AttemptRun:
         self._host = host
         self._spec = spec
         self._folder = folder
-        self._outcome = LOST
+        # Until the app has the outcome, or does not want it, the folder may be all there is of it.
+        self._outcome = UNDELIVERED
         attempt_api = api.attempt(spec)
         self._storage = stack.enter_context(make_client(read_seconds=STORAGE_READ_SECONDS))
         lines = stack.enter_context(run_log(folder / LOG_NAME, hide=folder))
@@ -222,10 +245,11 @@ class AttemptRun:
         report = self._make()
         if report is None:
             self._uploads.discard()
+            self._outcome = LOST
             return LOST
         try:
             spool.save(self._folder, self._spec, report, self._uploads.submitted)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             # Without it the result does not survive this process; with luck it need not.
             log.error("spool.not_written", reason=str(error))  # noqa: TRY400
         self._outcome = self._delivery.deliver(report)
@@ -293,8 +317,6 @@ class AttemptRun:
             self._control,
         )
         self._control.check()
-        if ended.outcome == "unavailable":
-            raise PipelineUnavailableError(ended.reasons)
         if ended.outcome == "succeeded":
             return AttemptSucceeded(artifact_ids=[], metrics=finite(ended.metrics))
         return self._verdicts.of_end(ended)

@@ -17,7 +17,7 @@ from enum import Enum, auto
 from queue import Empty, SimpleQueue
 
 from contract.attempts import AttemptHeartbeat, JobSpec, Progress
-from worker_vm.api_client import ApiError, AttemptApi, AttemptLostError
+from worker_vm.api_client import AttemptApi, AttemptLostError
 from worker_vm.control import RunControl, StopReason
 from worker_vm.logs import get_logger
 
@@ -170,7 +170,7 @@ class Supervisor:
         except AttemptLostError as error:
             log.warning("attempt.lost", reason=str(error))
             self._control.stop(StopReason.LOST)
-        except ApiError as error:
+        except Exception as error:  # noqa: BLE001  (without this thread there is no time limit)
             self._note_failure(error)
         else:
             if self._failures:
@@ -182,7 +182,7 @@ class Supervisor:
                 log.info("run.cancel_requested")
                 self._control.stop(StopReason.CANCELLED)
 
-    def _note_failure(self, error: ApiError) -> None:
+    def _note_failure(self, error: Exception) -> None:
         self._failures += 1
         wait = min(self._spec.heartbeat_seconds, 0.5 * 2.0 ** min(self._failures, 10))
         self._next_beat = time.monotonic() + wait

@@ -1,13 +1,16 @@
 """Artifacts: uploaded in order, in the background, straight to storage."""
 
 import contextvars
+import errno
 import hashlib
+import os
+import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import httpx
 
@@ -24,13 +27,14 @@ from worker_vm.api_client import (
     ApiUnavailableError,
     AttemptApi,
     AttemptLostError,
+    WorkerKeyRefusedError,
 )
 from worker_vm.backoff import RetryPolicy, retry
 from worker_vm.control import RunControl, StopReason
 from worker_vm.downloads import StorageUnavailableError
 from worker_vm.http_client import describe_network_error
 from worker_vm.logs import get_logger
-from worker_vm.pipelines.base import PipelineError
+from worker_vm.pipelines.base import PipelineError, RunCancelledError
 
 log = get_logger(__name__)
 
@@ -38,6 +42,8 @@ COMMIT_TRIES = 3
 """How often a file is uploaded again because the app found something else in storage."""
 
 T = TypeVar("T")
+
+_CHUNK = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ def describe_file(upload: Upload) -> UploadTicketRequest:
     """What a ticket is asked for: name, size and SHA-256 of the file as it is now."""
     digest = hashlib.sha256()
     size = 0
-    with upload.path.open("rb") as file:
+    with open_regular(upload.path) as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
             size += len(chunk)
@@ -64,6 +70,19 @@ def describe_file(upload: Upload) -> UploadTicketRequest:
         size_bytes=size,
         sha256=digest.hexdigest(),
     )
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file that a pipeline has made; never wait for what is not a file.
+
+    Raises:
+        OSError: it is missing, a link, a pipe or a device.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file")
+    return open(descriptor, "rb")  # noqa: PTH123  (the caller closes it)
 
 
 class FileUploader:
@@ -99,7 +118,7 @@ class FileUploader:
         request = describe_file(upload)
         try:
             record = self._upload(upload.path, request)
-        except AttemptLostError:
+        except (AttemptLostError, WorkerKeyRefusedError):
             raise
         except ApiRefusedError as error:
             raise PipelineError(
@@ -136,7 +155,10 @@ class FileUploader:
         return retry(
             call,
             policy=self._policy,
-            retryable=lambda e: isinstance(e, ApiUnavailableError | StorageUnavailableError),
+            # A refused key says nothing about the file: it is the operator's to put right.
+            retryable=lambda e: isinstance(
+                e, ApiUnavailableError | StorageUnavailableError | WorkerKeyRefusedError
+            ),
             pause=self._pause,
             on_failure=lambda error, wait: log.warning(
                 "upload.retry", name=name, reason=str(error), wait_seconds=round(wait, 1)
@@ -151,13 +173,22 @@ class FileUploader:
         )
         headers.update(ticket.headers)
         try:
-            with path.open("rb") as file:
-                response = self._storage.put(ticket.upload_url, content=file, headers=headers)
+            with open_regular(path) as file:
+                response = self._storage.put(
+                    ticket.upload_url, content=self._chunks(file), headers=headers
+                )
         except httpx.HTTPError as error:
             raise StorageUnavailableError(describe_network_error(error)) from None
         if not response.is_success:
             raise StorageUnavailableError(f"storage answered {response.status_code}")
         return ticket
+
+    def _chunks(self, file: BinaryIO) -> Iterator[bytes]:
+        """A file in pieces, until the upload is not wanted any more."""
+        while chunk := file.read(_CHUNK):
+            if self._pause(0):
+                raise RunCancelledError
+            yield chunk
 
 
 class UploadQueue:

@@ -228,8 +228,8 @@ class WarmWorker(Worker):
         """
         if time.monotonic() - self._asked_at < FORCE_AFTER_SECONDS:
             return
-        log.warning("worker.forced", signal=signal.Signals(signum).name)
         self._force()
+        log.warning("worker.forced", signal=signal.Signals(signum).name)
 
     def _shutdown(self) -> None:
         """Stop after the current task. Never raises out of the signal handler."""

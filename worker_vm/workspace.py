@@ -52,6 +52,8 @@ def _take_over(parent: Path, target: Path) -> list[Path]:
     taken = []
     for folder in parent.glob(f"{PREFIX}*"):
         with suppress(OSError):
+            if folder.lstat().st_uid != os.geteuid():
+                continue  # another user's, in a folder that all may write to
             lock = os.open(folder / LOCK_NAME, os.O_RDWR)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -196,8 +196,10 @@ class AttemptService:
         return FinishReply(job_status=ended.status)
 
     async def _extend_lease(self, attempt: Attempt) -> None:
-        attempt.lease_expires_at = func.least(
-            Attempt.deadline_at, func.now() + seconds(self._settings.lease_seconds)
+        # Never less than it has: after an outage of the API it may run beyond the deadline.
+        attempt.lease_expires_at = func.greatest(
+            Attempt.lease_expires_at,
+            func.least(Attempt.deadline_at, func.now() + seconds(self._settings.lease_seconds)),
         )
         await self._session.flush()
         await self._session.refresh(attempt, ["lease_expires_at"])

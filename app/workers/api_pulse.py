@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.config import Settings
 from app.db.base import new_id
 from app.db.session import Database
-from app.jobs.lifecycle import AttemptStatus
+from app.jobs.lifecycle import GRACE_SECONDS, AttemptStatus
 from app.jobs.repository import seconds
 from app.jobs.tables import Attempt
 from app.logs import get_logger
@@ -51,7 +51,8 @@ async def beat(session: AsyncSession, settings: Settings, process_id: UUID) -> i
             .values(
                 lease_expires_at=func.greatest(
                     Attempt.lease_expires_at, func.now() + seconds(settings.lease_seconds)
-                )
+                ),
+                deadline_at=func.greatest(Attempt.deadline_at, func.now() + seconds(GRACE_SECONDS)),
             )
             .returning(Attempt.id)
         )

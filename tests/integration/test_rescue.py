@@ -120,6 +120,7 @@ async def test_heartbeats_end_at_the_deadline(
     spec = await worker.start(await dispatch(database, dispatcher, job["id"]))
     async with database.transaction() as session:
         await session.execute(text("UPDATE attempts SET deadline_at = now() - interval '1 s'"))
+    await end_lease(database, spec.attempt_id)
 
     await worker.call(spec, "heartbeat", {})
     await rescue_lost_attempts(database, settings)

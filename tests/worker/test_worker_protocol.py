@@ -54,7 +54,6 @@ MESSAGES: list[Command | Event] = [
     Reduced(PARAMS),
     Ended("succeeded", metrics={"faces": 12.0}, used_mib=100, number=3),
     Ended("failed", code="CUTOUT_EMPTY", message="No.", permanent=True, kind="E", recycle="why"),
-    Ended("unavailable", reasons=["There is no GPU."]),
 ]
 TEXTS = st.text(st.characters(codec=None))
 ANY_MESSAGE = st.one_of(

@@ -78,10 +78,23 @@ def test_a_refused_claim_ends_quietly(platform: Platform, host: RunHost, status:
 
 
 def test_a_wrong_key_is_told_in_a_sentence(platform: Platform, host: RunHost) -> None:
-    """A claim with a key that the API refuses fails with what to check."""
-    platform.faults["claim"] = [401]
+    """A key that the API keeps refusing fails the claim with what to check."""
+    platform.faults["claim"] = [401] * 1000
     with pytest.raises(WorkerKeyRefusedError, match="check WORKER_API_KEY"):
         run_attempt(host, platform.attempt_id)
+
+
+def test_a_key_that_is_put_right_goes_on(platform: Platform, host: RunHost) -> None:
+    """A refused key fails no task while the operator puts it right."""
+    platform.faults["claim"] = [401, 403]
+    platform.spec["params"] = {"do": []}
+    assert run_attempt(host, platform.attempt_id) == "succeeded"
+
+
+def test_a_pipe_instead_of_a_file_is_refused(platform: Platform, host: RunHost) -> None:
+    """A result that is no regular file fails the run and holds nobody up."""
+    platform.spec["params"] = {"do": [["fifo", "preview.png"]]}
+    assert run_attempt(host, platform.attempt_id) == "failed"
 
 
 def test_an_unknown_attempt_is_refused(host: RunHost) -> None:
