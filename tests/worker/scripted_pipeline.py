@@ -102,14 +102,6 @@ class Scripted(Pipeline):
         path.write_text(json.dumps(told))
         report.artifact(ArtifactKind.MANIFEST, path, "application/json")
 
-    def _fifo(self, name: str, job: RunInput, report: Reporter, _: Any) -> None:
-        """Hand over a file and put a pipe in its place."""
-        path = job.work_dir / name
-        path.write_bytes(b"content")
-        report.artifact(ArtifactKind.PREVIEW, path, "image/png")
-        path.unlink()
-        os.mkfifo(path)
-
     def _metric(self, pair: list[Any], _: Any, __: Any, metrics: dict[str, Any]) -> None:
         metrics[pair[0].replace("$ODD", ODD)] = float(pair[1])
 

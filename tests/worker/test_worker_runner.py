@@ -1,7 +1,9 @@
 """One attempt from claim to report, against an API that can be told to misbehave."""
 
 import json
+import os
 from io import StringIO
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -13,6 +15,7 @@ from contract.attempts import ClaimRequest
 from contract.kinds import ArtifactKind
 from worker_vm.api_client import ApiRefusedError, WorkerKeyRefusedError
 from worker_vm.runner import RunHost, run_attempt
+from worker_vm.uploads import open_regular
 
 
 def test_a_run_downloads_uploads_and_reports(platform: Platform, host: RunHost) -> None:
@@ -91,10 +94,16 @@ def test_a_key_that_is_put_right_goes_on(platform: Platform, host: RunHost) -> N
     assert run_attempt(host, platform.attempt_id) == "succeeded"
 
 
-def test_a_pipe_instead_of_a_file_is_refused(platform: Platform, host: RunHost) -> None:
-    """A result that is no regular file fails the run and holds nobody up."""
-    platform.spec["params"] = {"do": [["fifo", "preview.png"]]}
-    assert run_attempt(host, platform.attempt_id) == "failed"
+def test_only_regular_files_are_opened(tmp_path: Path) -> None:
+    """What a pipeline puts in a result's place, such as a pipe or a link, is never waited for."""
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "pipe", "missing"):
+        with pytest.raises(OSError, match="."):
+            open_regular(tmp_path / name)
+    with open_regular(tmp_path / "file") as file:
+        assert file.read() == b"content"
 
 
 def test_an_unknown_attempt_is_refused(host: RunHost) -> None:
