@@ -1,6 +1,7 @@
 """What each process imports, Pythons of their own, and the doctor."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from fake_platform import Platform
-from worker_support import PLUGINS, content, do, host_environment
+from worker_support import PLUGINS, REPOSITORY, content, do, host_environment
 
 from worker_vm.host_pool import HostPool
 from worker_vm.runner import RunHost, run_attempt
@@ -45,6 +46,21 @@ def test_a_pipeline_may_have_a_python_of_its_own(
     assert not [name for name in told["modules"] if name.partition(".")[0] == "pydantic"]
     (inflate,) = [status for status in host.pool.statuses() if status.name == "inflate"]
     assert inflate.runnable, "the worker's own Python is not touched by it"
+
+
+def test_the_example_of_the_documentation_runs(
+    platform: Platform, host: RunHost, make_pool: MakePool, tmp_path: Path
+) -> None:
+    """The pipeline in docs/worker.md, in a folder of its own, is plugged in as it says there."""
+    text = (REPOSITORY / "docs" / "worker.md").read_text()
+    example = text.partition("```python\n")[2].partition("```")[0]
+    (tmp_path / "greeting.py").write_text(example)
+    path = os.pathsep.join([str(REPOSITORY), str(tmp_path)])
+    host.pool = make_pool(WORKER_PIPELINES="greeting=greeting:Greeting", PYTHONPATH=path)
+    platform.spec |= {"pipeline": "greeting", "prompt": "you"}
+    assert run_attempt(host, platform.attempt_id) == "succeeded"
+    assert content(platform, "greeting.txt") == b"Hello, you!\n"
+    assert platform.outcome.metrics == {"letters": 3}
 
 
 def test_one_process_for_each_python(make_pool: MakePool, bare_python: str) -> None:
