@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts import repository
-from app.accounts.errors import NotAuthenticatedError
+from app.accounts.errors import ForbiddenError, NotAuthenticatedError
 from app.accounts.keys import NewKey, generate_key, hash_key, key_prefix, may_be_key
 from app.accounts.passwords import hash_password
 from app.accounts.principal import Principal, WorkerPrincipal
@@ -74,6 +74,17 @@ class Authenticator:
             self.forget_all()
         self._cache[key_hash] = (time.monotonic() + _CACHE_SECONDS, principal)
         return principal
+
+
+def require_user(principal: AnyPrincipal) -> Principal:
+    """The principal, if it is a person.
+
+    Raises:
+        ForbiddenError: it is a GPU machine.
+    """
+    if not isinstance(principal, Principal):
+        raise ForbiddenError("A worker key cannot be used here; use a user's API key.")
+    return principal
 
 
 async def get_or_create_organisation(session: AsyncSession, name: str) -> tuple[Organisation, bool]:

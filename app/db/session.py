@@ -17,7 +17,7 @@ from app.db.signals import Signal, Signals
 _PENDING = "signals"
 
 # A process that is frozen in mid-transaction must not keep its locks for ever.
-_SERVER_SETTINGS = {
+SERVER_SETTINGS = {
     "application_name": "pipeline3d",
     "idle_in_transaction_session_timeout": "30s",
     "lock_timeout": "10s",
@@ -41,7 +41,7 @@ class Database:
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_pre_ping=True,
-            connect_args={"timeout": 5, "server_settings": _SERVER_SETTINGS},
+            connect_args={"timeout": 5, "server_settings": SERVER_SETTINGS},
             # Parameters hold prompts and hashes, and errors go to the log.
             hide_parameters=True,
         )
