@@ -49,12 +49,12 @@ class Authenticator:
         """
         if not key:
             raise NotAuthenticatedError
-        if not may_be_key(key):
-            raise NotAuthenticatedError("This is not an API key: check for a typing error.")
         key_hash = hash_key(key, self._secret_key)
         cached = self._cache.get(key_hash)
         if cached and cached[0] > time.monotonic():
             return cached[1]
+        if not may_be_key(key):
+            raise NotAuthenticatedError("This is not an API key: check for a typing error.")
         async with self._database.transaction() as session:
             found = await repository.find_live_key(session, key_hash)
         if found is None:
