@@ -37,7 +37,7 @@ class _RequestLines:
             "timestamp": datetime.now(UTC).isoformat().removesuffix("+00:00") + "Z",
             "service": self._service,
         }
-        self._stream.write(json.dumps(line, default=repr) + "\n")
+        self._stream.write(_encode(line) + "\n")
         self._stream.flush()
 
 
@@ -49,6 +49,7 @@ class _Requests:
 
 
 _REQUEST = "request"
+_encode = json.JSONEncoder(default=repr).encode
 _requests = _Requests()
 
 
