@@ -4,6 +4,7 @@
 does (docs/performance.md). Everything else about jobs goes through SQLAlchemy.
 """
 
+import asyncio
 import json
 import re
 import time
@@ -28,7 +29,8 @@ from app.storage.base import ObjectStore
 from app.web.conditional import etag_of, matches
 from app.web.problems import problem_response
 
-_POOL_SIZE = 8
+_STATEMENTS = 2
+_STATEMENT_SECONDS = 10.0
 _MEDIAN_SECONDS = 2.0
 _KEPT_ANSWERS = 4096
 _KEPT_BYTES = 8192
@@ -44,7 +46,7 @@ SELECT id, organisation_id, user_id, model_id, model_version, status, input_para
         WHERE a.job_id = j.id AND a.kind = 'preview'
           AND (a.attempt_id IS NULL OR a.attempt_id = j.current_attempt_id)
     ) END AS previews
-FROM jobs j WHERE id = $1
+FROM jobs j WHERE id = ANY($1)
 """
 
 
@@ -78,6 +80,49 @@ class _Kept:
     look: Look
 
 
+class _Rows:
+    """Reads rows, those that are asked for at the same time in one statement.
+
+    Whoever asks while statements are under way shares the next one, so that each row is read after
+    it was asked for; with nothing under way there is no wait.
+    """
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+        self._wanted: dict[UUID, asyncio.Future[_Row | None]] = {}
+        self._reading: set[asyncio.Task[None]] = set()
+
+    async def read(self, job_id: UUID) -> _Row | None:
+        """The job's row as it is now, None if there is none.
+
+        Raises:
+            asyncpg.PostgresError, asyncpg.InterfaceError, OSError: it cannot be read.
+        """
+        future = self._wanted.get(job_id)
+        if future is None:
+            future = self._wanted[job_id] = asyncio.get_running_loop().create_future()
+            if len(self._reading) < _STATEMENTS:
+                task = asyncio.create_task(self._read_all())
+                self._reading.add(task)
+                task.add_done_callback(self._reading.discard)
+        # Shared: one who gives up must not take the row from the others.
+        return await asyncio.shield(future)
+
+    async def _read_all(self) -> None:
+        while self._wanted:
+            wanted, self._wanted = self._wanted, {}
+            try:
+                rows = await self._pool.fetch(_LOOK, list(wanted), timeout=_STATEMENT_SECONDS)
+            except Exception as error:  # noqa: BLE001  (those who asked decide what to do)
+                for future in wanted.values():
+                    future.set_exception(error)
+                    future.exception()  # perhaps nobody waits any more
+            else:
+                found = {row["id"]: row for row in rows}
+                for job_id, future in wanted.items():
+                    future.set_result(found.get(job_id))
+
+
 class JobReader:
     """Reads jobs for those who poll; one of each process.
 
@@ -103,12 +148,13 @@ class JobReader:
         self._pool = asyncpg.create_pool(
             dsn,
             min_size=0,
-            max_size=_POOL_SIZE,
+            max_size=_STATEMENTS,
             timeout=5,
             record_class=_Row,
             reset=_no_reset,
             server_settings=SERVER_SETTINGS,
         )
+        self._rows = _Rows(self._pool)
 
     async def start(self) -> None:
         """Get ready; the database may still be away."""
@@ -130,11 +176,12 @@ class JobReader:
             JobNotFoundError, ForbiddenError
         """
         try:
-            row = await self._pool.fetchrow(_LOOK, job_id)
+            row = await self._rows.read(job_id)
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
             # The usual way tries its connections before it uses them, and knows how to say sorry.
             return await self._look_the_usual_way(principal, job_id)
         service.require_readable(principal, row)
+        assert row is not None
         if row["status"] == JobStatus.QUEUED:
             return await self._look_the_usual_way(principal, job_id)
         previews = self._previews(row)

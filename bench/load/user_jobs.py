@@ -151,7 +151,12 @@ async def _upload_and_create(
 ) -> str | None:
     """One client: ticket, upload, job, then polls to the end; the last status, None if refused."""
     async with httpx.AsyncClient(
-        base_url=stack.url, headers={"x-api-key": key}, trust_env=False, timeout=120
+        base_url=stack.url,
+        headers={"x-api-key": key},
+        trust_env=False,
+        timeout=120,
+        # The upload may take longer than the server keeps a connection.
+        limits=httpx.Limits(max_keepalive_connections=0),
     ) as api:
         promise = {"filename": "a.png", "content_type": "image/png", "sha256": digest}
         granted = (await api.post(f"{JOBS}/upload-ticket", json=promise)).json()

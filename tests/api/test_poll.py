@@ -1,6 +1,7 @@
 """The read path of polling answers just as the usual way would."""
 
 import asyncio
+import json
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +12,8 @@ from sqlalchemy import text
 from app.accounts.roles import Role
 from app.config import Settings
 from app.db.session import Database
+from app.jobs.errors import JobNotFoundError
+from app.jobs.poll import JobReader, Look
 from app.jobs.repository import find_job
 from app.jobs.tables import Job
 from app.jobs.views import present_job
@@ -131,6 +134,28 @@ async def test_same_answer_as_the_route(people: People, stage: Stage) -> None:
     assert {k: v for k, v in plain.headers.items() if k not in changing} == {
         k: v for k, v in other.headers.items() if k not in changing
     }
+
+
+async def test_many_at_once(people: People, stage: Stage, app: FastAPI) -> None:
+    """Polls that share a statement each get their own job; one given up takes nothing away."""
+    person = await people.make()
+    jobs = [(await stage.running(person))[0]["id"] for _ in range(2)]
+    unknown = str(UUID(int=7))
+    reader: JobReader = app.state.job_reader
+    principal = await person.principal(stage.database)
+    given_up = asyncio.create_task(reader.look(principal, UUID(jobs[0])))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    looks = await asyncio.gather(
+        *(reader.look(principal, UUID(job)) for job in [*jobs, unknown] * 10),
+        return_exceptions=True,
+    )
+    for job, look in zip([*jobs, unknown] * 10, looks, strict=True):
+        if job == unknown:
+            assert isinstance(look, JobNotFoundError)
+        else:
+            assert isinstance(look, Look)
+            assert json.loads(look.body)["id"] == job
 
 
 async def test_after_the_database_hung_up(people: People, stage: Stage) -> None:
