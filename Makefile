@@ -4,7 +4,7 @@ unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint fmt types migrate bench bench-worker lock clean
+.PHONY: help setup demo up test lint fmt types migrate bench bench-worker lock clean bench-api
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ bench: setup ## measure speed
 
 bench-worker: setup ## compare the worker with RQ's own, Celery and Dramatiq, and time a job's whole path; ARGS=--quick is rougher
 	@$(PY) bench/bench_worker.py $(ARGS)
+
+bench-api: setup ## measure the API against what the database allows; a few minutes, fails below the limits
+	@$(PY) bench/bench_api.py $(ARGS)
 
 lock: ## write poetry.lock anew, by way of POETRY_PYPI_MIRROR_URL if you set it
 	@sh devstack/setup.sh lock

@@ -15,6 +15,7 @@ from app.catalog.router import router as catalog_router
 from app.config import Settings, get_settings
 from app.db.session import Database
 from app.db.signals import Signals
+from app.jobs.poll import JobReader, PollMiddleware
 from app.jobs.router import router as jobs_router
 from app.logs import configure_logging, get_logger
 from app.queueing.rq_queue import WorkerCommands
@@ -63,11 +64,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     store = MinioStore(settings)
     app.state.database = database
     app.state.store = store
+    app.state.job_reader = reader = JobReader(settings.database_dsn, database, store, settings)
     app.state.worker_commands = WorkerCommands(settings.redis_url)
     app.state.watchers = Watchers()
     app.state.stopping = stopping_event()
     app.state.authenticator = Authenticator(database, settings.secret_key.get_secret_value())
     await signals.start()
+    await reader.start()
     try:
         await store.ensure_bucket()
     except StorageUnavailableError as error:
@@ -80,6 +83,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await signals.stop()
         await app.state.worker_commands.close()
         await store.close()
+        await reader.close()
         await database.close()
 
 
@@ -100,6 +104,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.readiness_lock = asyncio.Lock()
     install_problem_handlers(app)
     # The last one added is the outermost.
+    app.add_middleware(PollMiddleware, prefix=API_PREFIX)
     app.add_middleware(BodyLimitMiddleware, max_bytes=_MAX_BODY_BYTES, max_depth=_MAX_JSON_DEPTH)
     if settings.backend_cors_origins:
         app.add_middleware(

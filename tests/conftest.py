@@ -135,6 +135,7 @@ async def database(raw_database: Database, settings: Settings, app: FastAPI) -> 
         await session.execute(text(f"TRUNCATE {tables}"))
         await seed(session, settings)
     app.state.authenticator.forget_all()
+    app.state.job_reader.forget_all()
     return raw_database
 
 

@@ -7,7 +7,7 @@ from fastapi.security import APIKeyHeader
 
 from app.accounts.errors import ForbiddenError
 from app.accounts.principal import Principal, WorkerPrincipal
-from app.accounts.service import Authenticator
+from app.accounts.service import Authenticator, require_user
 
 _user_key = APIKeyHeader(
     name="x-api-key", scheme_name="ApiKey", description="A user's API key", auto_error=False
@@ -29,10 +29,7 @@ _Authenticator = Annotated[Authenticator, Depends(get_authenticator)]
 async def _current_principal(
     authenticator: _Authenticator, key: Annotated[str | None, Security(_user_key)]
 ) -> Principal:
-    principal = await authenticator.authenticate(key)
-    if not isinstance(principal, Principal):
-        raise ForbiddenError("A worker key cannot be used here; use a user's API key.")
-    return principal
+    return require_user(await authenticator.authenticate(key))
 
 
 async def _current_worker(

@@ -6,7 +6,6 @@ refused without asking the database. `FIRST_SUPERUSER_API_KEY` and `WORKER_API_K
 form, so only keys that claim this one are checked for it.
 """
 
-import hashlib
 import hmac
 import secrets
 import string
@@ -70,4 +69,4 @@ def may_be_key(key: str) -> bool:
 
 def hash_key(key: str, secret: str) -> str:
     """HMAC-SHA-256 of a key: without `SECRET_KEY` a stolen table cannot even be searched."""
-    return hmac.new(secret.encode(), key.encode(), hashlib.sha256).hexdigest()
+    return hmac.digest(secret.encode(), key.encode(), "sha256").hex()

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts import repository
-from app.accounts.errors import NotAuthenticatedError
+from app.accounts.errors import ForbiddenError, NotAuthenticatedError
 from app.accounts.keys import NewKey, generate_key, hash_key, key_prefix, may_be_key
 from app.accounts.passwords import hash_password
 from app.accounts.principal import Principal, WorkerPrincipal
@@ -49,12 +49,12 @@ class Authenticator:
         """
         if not key:
             raise NotAuthenticatedError
-        if not may_be_key(key):
-            raise NotAuthenticatedError("This is not an API key: check for a typing error.")
         key_hash = hash_key(key, self._secret_key)
         cached = self._cache.get(key_hash)
         if cached and cached[0] > time.monotonic():
             return cached[1]
+        if not may_be_key(key):
+            raise NotAuthenticatedError("This is not an API key: check for a typing error.")
         async with self._database.transaction() as session:
             found = await repository.find_live_key(session, key_hash)
         if found is None:
@@ -74,6 +74,17 @@ class Authenticator:
             self.forget_all()
         self._cache[key_hash] = (time.monotonic() + _CACHE_SECONDS, principal)
         return principal
+
+
+def require_user(principal: AnyPrincipal) -> Principal:
+    """The principal, if it is a person.
+
+    Raises:
+        ForbiddenError: it is a GPU machine.
+    """
+    if not isinstance(principal, Principal):
+        raise ForbiddenError("A worker key cannot be used here; use a user's API key.")
+    return principal
 
 
 async def get_or_create_organisation(session: AsyncSession, name: str) -> tuple[Organisation, bool]:

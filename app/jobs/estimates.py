@@ -87,6 +87,11 @@ async def median_run_seconds(session: AsyncSession, model_id: str) -> float | No
     return None if value is None else float(value)
 
 
+def remaining_seconds(typical: float | None, progress_percent: float) -> float | None:
+    """Seconds to the end of a run, as of its last report: so the answer only changes with it."""
+    return None if typical is None else typical * (1 - progress_percent / 100)
+
+
 async def estimate_waiting_job(session: AsyncSession, job: Job, fleet: Fleet) -> Estimate:
     """The estimate for a QUEUED job; position 1 is the next to be taken."""
     return await _estimate(

@@ -35,6 +35,7 @@ from app.jobs.errors import (
 from app.jobs.estimates import estimate_new_job
 from app.jobs.lifecycle import FINAL_JOB_STATUSES
 from app.jobs.metrics import job_metrics
+from app.jobs.poll import JobReader, Look, answer_headers
 from app.jobs.repository import find_events
 from app.jobs.schemas import (
     EventList,
@@ -46,10 +47,10 @@ from app.jobs.schemas import (
     MetricsOut,
     ValidationOut,
 )
-from app.jobs.views import missing_worker_warning, present_job, waiting_job_warning
+from app.jobs.views import missing_worker_warning, waiting_job_warning
 from app.jobs.watching import stream_events, wait_until
 from app.queueing.rq_queue import WorkerCommands
-from app.web.conditional import etag_of, matches, preferred_wait
+from app.web.conditional import matches, preferred_wait
 from app.web.dependencies import SettingsDependency, StoreDependency
 from app.web.problems import problem_responses
 from app.web.watchers import TooManyWatchersError, Watchers
@@ -247,8 +248,6 @@ async def get_job(  # noqa: PLR0917
     request: Request,
     principal: CurrentPrincipal,
     database: DatabaseDependency,
-    store: StoreDependency,
-    settings: SettingsDependency,
     if_none_match: Annotated[str | None, Header()] = None,
     prefer: Annotated[
         str | None, Header(description="`wait=N`: hold the answer up to N seconds (60 at most)")
@@ -259,38 +258,37 @@ async def get_job(  # noqa: PLR0917
     Poll it with `If-None-Match`, or let it wait: with `Prefer: wait=30` the answer comes when the
     job is no longer as your entity tag has it (or, without one, when its status has changed).
     """
+    state = request.app.state
+    reader: JobReader = state.job_reader
     first_status: str | None = None
 
-    async def look() -> tuple[bytes, str, str]:
+    async def look() -> Look:
         nonlocal first_status
-        async with database.transaction() as session:
-            job = await service.get_job(session, principal, job_id)
-            view = await present_job(session, store, settings, job)
-        body = view.model_dump_json().encode()
-        first_status = first_status or view.status
-        return body, etag_of(body), view.status
+        seen = await reader.look(principal, job_id)
+        first_status = first_status or seen.status
+        return seen
 
-    def enough(seen: tuple[bytes, str, str]) -> bool:
-        _, etag, now = seen
-        if now in FINAL_JOB_STATUSES:
+    def enough(seen: Look) -> bool:
+        if seen.status in FINAL_JOB_STATUSES:
             return True
-        return not matches(if_none_match, etag) if if_none_match else now != first_status
+        if if_none_match:
+            return not matches(if_none_match, seen.etag)
+        return seen.status != first_status
 
     wait = preferred_wait(prefer)
     if wait:
-        state = request.app.state
         with state.watchers.counted(principal.user_id):
-            body, etag, _ = await wait_until(
+            seen = await wait_until(
                 database, job_id, look, enough, seconds=wait, stopping=state.stopping
             )
     else:
-        body, etag, _ = await look()
-    headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
+        seen = await look()
+    headers = answer_headers(seen)
     if wait:
         headers["Preference-Applied"] = f"wait={wait}"
-    if matches(if_none_match, etag):
+    if matches(if_none_match, seen.etag):
         return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=headers)
-    return Response(body, media_type="application/json", headers=headers)
+    return Response(seen.body, media_type="application/json", headers=headers)
 
 
 @router.get("/{job_id}/events/", include_in_schema=False)

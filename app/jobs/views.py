@@ -5,7 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.artifacts.service import visible_artifacts
 from app.catalog.tables import Model
 from app.config import Settings
-from app.jobs.estimates import estimate_waiting_job, median_run_seconds
+from app.jobs.estimates import estimate_waiting_job, median_run_seconds, remaining_seconds
 from app.jobs.lifecycle import JobStatus
 from app.jobs.schemas import JobOut, PreviewOut
 from app.jobs.service import model_of
@@ -41,7 +41,10 @@ async def present_job(
             for artifact in await visible_artifacts(session, job)
             if artifact.kind == ArtifactKind.PREVIEW
         ]
-    eta = await _remaining_seconds(session, job) if job.status == JobStatus.RUNNING else None
+    eta = None
+    if job.status == JobStatus.RUNNING:
+        typical = await median_run_seconds(session, job.model_id)
+        eta = remaining_seconds(typical, job.progress_percent)
     return JobOut.of(job, previews=previews, eta_seconds=eta)
 
 
@@ -58,11 +61,3 @@ async def waiting_job_warning(session: AsyncSession, settings: Settings, job: Jo
         return None
     fleet = await live_fleet(session, settings.worker_live_seconds)
     return missing_worker_warning(fleet, await model_of(session, job))
-
-
-async def _remaining_seconds(session: AsyncSession, job: Job) -> float | None:
-    """Seconds to the end of a run, as of its last report: so the answer only changes with it."""
-    typical = await median_run_seconds(session, job.model_id)
-    if typical is None:
-        return None
-    return typical * (1 - job.progress_percent / 100)

@@ -24,6 +24,7 @@ _MISSING = frozenset({"NoSuchKey", "NoSuchObject", "ResourceNotFound", "NotFound
 _CHUNK = 1 << 20
 _CALLS = 16
 _READS = 4
+_KEPT_URLS = 10_000
 _SIGNING_WINDOW = timedelta(minutes=15)
 
 
@@ -47,6 +48,8 @@ class MinioStore:
         # whole objects must not hold up the short calls.
         self._calls = ThreadPoolExecutor(_CALLS, thread_name_prefix="storage")
         self._reads = ThreadPoolExecutor(_READS, thread_name_prefix="storage-read")
+        # The same URL is asked for each time somebody polls.
+        self._signed_get = functools.lru_cache(_KEPT_URLS)(self._sign_get)
         self._hashing: dict[str, asyncio.Task[str]] = {}
         self._bucket = settings.minio_bucket
         self._client = self._make_client(
@@ -187,6 +190,18 @@ class MinioStore:
         media_type: str | None = None,
     ) -> str:
         """A URL for GET, signed as of the last quarter of an hour; see `ObjectStore`."""
+        now = datetime.now(UTC)
+        signed_at = now - (now - datetime.min.replace(tzinfo=UTC)) % _SIGNING_WINDOW
+        return self._signed_get(key, expires_seconds, download_name, media_type, signed_at)
+
+    def _sign_get(
+        self,
+        key: str,
+        expires_seconds: int,
+        download_name: str | None,
+        media_type: str | None,
+        signed_at: datetime,
+    ) -> str:
         headers: dict[str, Any] = {}
         if download_name:
             headers["response-content-disposition"] = (
@@ -194,8 +209,6 @@ class MinioStore:
             )
         if media_type:
             headers["response-content-type"] = media_type
-        now = datetime.now(UTC)
-        signed_at = now - (now - datetime.min.replace(tzinfo=UTC)) % _SIGNING_WINDOW
         longest = timedelta(days=7)  # a limit of the signature itself
         return str(
             self._signer.presigned_get_object(

@@ -4,18 +4,19 @@
 speak ASGI themselves.
 """
 
+import logging
 import re
 import secrets
 import time
 from itertools import accumulate
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.db.base import new_id
 from app.errors import AppError, InvalidJsonError
-from app.logs import get_logger
+from app.logs import get_logger, log_request
 from app.web.problems import problem_response
 
 log = get_logger(__name__)
@@ -24,24 +25,28 @@ _REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,128}$")
 _TRACEPARENT = re.compile(r"^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$")
 _QUIET_PATHS = frozenset({"/livez", "/readyz", "/health"})
 
-_SECURITY_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
-}
 _DRAIN_FACTOR = 32
-_API_POLICY = "default-src 'none'; frame-ancestors 'none'"
+_API_POLICY = b"default-src 'none'; frame-ancestors 'none'"
 _PAGE_POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data:; worker-src blob:; frame-ancestors 'none'"
+    b"default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+    b"img-src 'self' data:; worker-src blob:; frame-ancestors 'none'"
 )
+# What every answer has, unless it says otherwise itself.
+_DEFAULT_HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"strict-transport-security", b"max-age=31536000; includeSubDomains"),
+    (b"content-security-policy", _API_POLICY),
+    (b"cache-control", b"no-store"),
+]
 
 
 def new_traceparent() -> str:
     """A new W3C trace context (https://www.w3.org/TR/trace-context/)."""
-    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+    digits = secrets.token_hex(24)
+    return f"00-{digits[:32]}-{digits[32:]}-01"
 
 
 class RequestContextMiddleware:
@@ -55,11 +60,12 @@ class RequestContextMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        request_id = headers.get("x-request-id", "")
+        # The first of a name counts, so the last is looked at first.
+        headers = dict(reversed(scope["headers"]))
+        request_id = headers.get(b"x-request-id", b"").decode("latin-1")
         if not _REQUEST_ID.match(request_id):
             request_id = str(new_id())
-        traceparent = headers.get("traceparent", "")
+        traceparent = headers.get(b"traceparent", b"").decode("latin-1")
         if not _TRACEPARENT.match(traceparent):
             traceparent = new_traceparent()
         scope.setdefault("state", {})
@@ -73,14 +79,21 @@ class RequestContextMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                out = MutableHeaders(scope=message)
-                out["X-Request-ID"] = request_id
-                out["X-Response-Time-Ms"] = f"{(time.perf_counter() - started) * 1000:.1f}"
-                for name, value in _SECURITY_HEADERS.items():
-                    out.setdefault(name, value)
-                is_page = out.get("content-type", "").startswith("text/html")
-                out.setdefault("Content-Security-Policy", _PAGE_POLICY if is_page else _API_POLICY)
-                out.setdefault("Cache-Control", "no-store")
+                out = dict(message.get("headers", ()))
+                taken = time.perf_counter() - started
+                added = [
+                    (b"x-request-id", request_id.encode()),
+                    (b"x-response-time-ms", b"%.1f" % (taken * 1000)),
+                ]
+                is_page = out.get(b"content-type", b"").startswith(b"text/html")
+                if is_page and b"content-security-policy" not in out:
+                    added.append((b"content-security-policy", _PAGE_POLICY))
+                out |= added
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    *added,
+                    *(default for default in _DEFAULT_HEADERS if default[0] not in out),
+                ]
             await send(message)
 
         try:
@@ -91,9 +104,8 @@ class RequestContextMiddleware:
                 raise  # the answer has begun; the server can only cut the connection
             await problem_response(_UnexpectedError())(scope, receive, send_with_headers)
         finally:
-            level = "debug" if scope["path"] in _QUIET_PATHS else "info"
-            getattr(log, level)(
-                "request",
+            log_request(
+                logging.DEBUG if scope["path"] in _QUIET_PATHS else logging.INFO,
                 method=scope["method"],
                 path=scope["path"],
                 status=status,

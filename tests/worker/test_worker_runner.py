@@ -100,7 +100,7 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "file")
     os.mkfifo(tmp_path / "pipe")
     for name in ("link", "pipe", "missing"):
-        with pytest.raises(OSError, match="not a regular file|No such file|Too many levels"):
+        with pytest.raises(OSError, match=r"not a regular file|No such file|Too many levels"):
             open_regular(tmp_path / name)
     with open_regular(tmp_path / "file") as file:
         assert file.read() == b"content"
