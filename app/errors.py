@@ -59,6 +59,13 @@ class UnsupportedMediaTypeError(AppError):
     code = "UNSUPPORTED_MEDIA_TYPE"
 
 
+class BodyTooLargeError(AppError):
+    """The request body is too large."""
+
+    status = 413
+    code = "BODY_TOO_LARGE"
+
+
 class ServiceUnavailableError(AppError):
     """A service that this needs is away. Try again in a moment."""
 

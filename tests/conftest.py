@@ -26,6 +26,7 @@ from app.queueing.rq_queue import RqQueues
 from app.storage.base import ObjectStore
 from devstack.servers import PostgresServer, RedisServer, S3Server
 from tests.support.people import People
+from tests.support.runs import Stage
 from tests.support.worker import FakeWorker
 
 ROOT = Path(__file__).parent.parent
@@ -183,3 +184,9 @@ async def queues(settings: Settings, redis: Redis) -> AsyncIterator[RqQueues]:
 @pytest.fixture
 def dispatcher(database: Database, queues: RqQueues, settings: Settings) -> Dispatcher:
     return Dispatcher(database, queues, settings, verify_after_seconds=0)
+
+
+@pytest.fixture
+def stage(worker: FakeWorker, dispatcher: Dispatcher, database: Database) -> Stage:
+    """What it takes to run jobs."""
+    return Stage(worker, dispatcher, database)

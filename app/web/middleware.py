@@ -15,7 +15,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.db.base import new_id
-from app.errors import AppError, InvalidJsonError
+from app.errors import AppError, BodyTooLargeError, InvalidJsonError
 from app.logs import get_logger, log_request
 from app.web.problems import problem_response
 
@@ -117,13 +117,6 @@ class _UnexpectedError(AppError):
     """Something went wrong on our side. Quote the request id when you report it."""
 
 
-class _BodyTooLargeError(AppError):
-    """The request body is too large."""
-
-    status = 413
-    code = "BODY_TOO_LARGE"
-
-
 class BodyLimitMiddleware:
     """Refuses bodies over a number of bytes, and JSON nested too deep to be meant well.
 
@@ -180,7 +173,7 @@ class BodyLimitMiddleware:
 
     def _check(self, body: bytearray, length: int, scope: Scope) -> AppError | None:
         if length > self.max_bytes:
-            return _BodyTooLargeError(
+            return BodyTooLargeError(
                 f"The body is larger than {self.max_bytes} bytes. Files are uploaded to storage "
                 "with an upload ticket, not sent in the body."
             )
@@ -188,7 +181,7 @@ class BodyLimitMiddleware:
         if b"\x00" in body and "json" in Headers(scope=scope).get("content-type", ""):
             return InvalidJsonError()
         if _nesting_depth(body) > self.max_depth:
-            return _BodyTooLargeError(f"The JSON is nested deeper than {self.max_depth} levels.")
+            return BodyTooLargeError(f"The JSON is nested deeper than {self.max_depth} levels.")
         return None
 
     @staticmethod

@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 
 from app.errors import (
     AppError,
+    BodyTooLargeError,
     FieldError,
     InvalidJsonError,
     InvalidRequestError,
@@ -102,18 +103,46 @@ def problem_responses(*errors: type[AppError]) -> dict[int | str, dict[str, Any]
     return by_status
 
 
+def _common_errors(method: str, operation: dict[str, Any]) -> list[type[AppError]]:
+    """What the framework or a middleware may answer before the route is asked."""
+    errors: list[type[AppError]] = []
+    if method != "get":
+        errors += [InvalidJsonError, BodyTooLargeError]
+    if "requestBody" in operation:
+        errors.append(UnsupportedMediaTypeError)
+    if "security" in operation:
+        errors.append(ServiceUnavailableError)
+    return errors
+
+
+def _document_common(paths: dict[str, Any]) -> None:
+    for item in paths.values():
+        for method, operation in item.items():
+            documented = operation["responses"]
+            common = problem_responses(*_common_errors(method, operation))
+            for status, response in common.items():
+                own = documented.get(str(status))
+                if own:
+                    own["description"] += f"\n\n{response['description']}"
+                else:
+                    documented[str(status)] = response
+
+
 def document_problems(app: FastAPI) -> None:
-    """Put the schema that `problem_responses` refers to into an app's OpenAPI document.
+    """Complete an app's OpenAPI document: the errors of all routes, and the schema of errors.
 
     FastAPI knows response models of one media type only, so it cannot do it.
     """
     without_problems = app.openapi
 
     def openapi() -> dict[str, Any]:
-        document = without_problems()
-        problem = Problem.model_json_schema(ref_template=_REFERENCE)
-        document["components"]["schemas"] |= {**problem.pop("$defs"), "Problem": problem}
-        return document
+        if app.openapi_schema is None:
+            document = without_problems()
+            _document_common(document["paths"])
+            problem = Problem.model_json_schema(ref_template=_REFERENCE)
+            document["components"]["schemas"] |= {**problem.pop("$defs"), "Problem": problem}
+        assert app.openapi_schema is not None
+        return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
 

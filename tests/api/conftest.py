@@ -11,10 +11,7 @@ from app.accounts import passwords
 from app.config import Settings
 from app.db.session import Database
 from app.initial_data import seed
-from app.queueing.dispatcher import Dispatcher
 from tests.conftest import ADMIN_KEY, WORKER_KEY
-from tests.support.runs import Stage
-from tests.support.worker import FakeWorker
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -24,12 +21,6 @@ def _cheap_passwords() -> Iterator[None]:
         cheap = Argon2Hasher(time_cost=1, memory_cost=8, parallelism=1)
         patch.setattr(passwords, "_hasher", PasswordHash((cheap,)))
         yield
-
-
-@pytest.fixture
-def stage(worker: FakeWorker, dispatcher: Dispatcher, database: Database) -> Stage:
-    """What it takes to run jobs."""
-    return Stage(worker, dispatcher, database)
 
 
 @pytest.fixture(scope="session")

@@ -137,6 +137,20 @@ def test_routes_document_what_they_refuse(document: dict[str, Any]) -> None:
         assert statuses <= set(operations[name]["responses"]), name
 
 
+def test_what_any_route_may_refuse_is_documented(document: dict[str, Any]) -> None:
+    """Errors from before the route is asked are documented on each route, beside its own."""
+    for name, operation in _operations(document):
+        responses = operation["responses"]
+        assert ("503" in responses) >= ("security" in operation), name
+        if not name.startswith("GET "):
+            assert "`INVALID_JSON`" in responses["400"]["description"], name
+            assert "`BODY_TOO_LARGE`" in responses["413"]["description"], name
+        assert ("415" in responses) == ("requestBody" in operation), name
+    ticket = dict(_operations(document))["POST /api/v1/jobs/upload-ticket"]
+    for code in ("`UPLOAD_TOO_LARGE`", "`BODY_TOO_LARGE`"):
+        assert ticket["responses"]["413"]["description"].count(code) == 1
+
+
 def test_framework_default_is_nowhere(document: dict[str, Any]) -> None:
     """No route documents the framework's own form of validation errors, which is never sent."""
     assert "HTTPValidationError" not in document["components"]["schemas"]

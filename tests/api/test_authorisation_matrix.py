@@ -1,0 +1,255 @@
+"""Every route of the OpenAPI document for every kind of caller: what each is answered."""
+
+import hashlib
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from app.accounts.roles import Role
+from app.accounts.service import create_api_key, revoke_key
+from app.accounts.tables import User
+from app.config import Settings
+from contract.attempts import ATTEMPT_TOKEN_HEADER, JobSpec
+from tests.conftest import WORKER_KEY
+from tests.support.jobs import dispatch
+from tests.support.people import JOBS, People, Person
+from tests.support.problems import assert_problem
+from tests.support.rows import nothing_written
+from tests.support.runs import Stage
+from tests.support.worker import GLB
+
+CALLERS = ("owner", "admin", "operator", "viewer", "stranger", "revoked", "worker", "nobody")
+"""The job's owner, three colleagues, an operator of another organisation, the owner's revoked key,
+a worker's key, and no key at all."""
+
+MODELS = "/api/v1/models"
+ATTEMPT = "/worker/v1/attempts/{attempt_id}"
+
+# One status for each of CALLERS, in their order.
+ANYBODY = "200 200 200 200 200 200 200 200"
+USERS = "200 200 200 200 200 401 403 401"
+READS_JOB = "200 200 403 200 404 401 403 401"
+CONTROLS_JOB = "200 200 403 403 404 401 403 401"
+UPLOADS = "200 200 200 403 200 401 403 401"
+# With the owner's upload, which is nobody else's to use.
+VALIDATES = "200 404 404 403 404 401 403 401"
+CREATES = "201 404 404 403 404 401 403 401"
+WORKER = "403 403 403 403 403 401 200 401"
+
+MATRIX = {
+    "GET /livez": ANYBODY,
+    "GET /readyz": ANYBODY,
+    "GET /health": ANYBODY,
+    f"GET {MODELS}/": USERS,
+    f"GET {MODELS}/{{model_id}}": USERS,
+    f"GET {JOBS}/": USERS,
+    f"GET {JOBS}/metrics": USERS,
+    f"POST {JOBS}/": CREATES,
+    f"POST {JOBS}/validate": VALIDATES,
+    f"POST {JOBS}/upload-ticket": UPLOADS,
+    f"GET {JOBS}/{{job_id}}": READS_JOB,
+    f"GET {JOBS}/{{job_id}}/events": READS_JOB,
+    f"GET {JOBS}/{{job_id}}/artifacts": READS_JOB,
+    f"GET {JOBS}/{{job_id}}/artifacts/{{kind}}": READS_JOB,
+    f"GET {JOBS}/{{job_id}}/download": READS_JOB,
+    f"DELETE {JOBS}/{{job_id}}": CONTROLS_JOB,
+    f"POST {JOBS}/{{job_id}}/cancel": CONTROLS_JOB,
+    f"POST {JOBS}/{{job_id}}/retry": CONTROLS_JOB,
+    "POST /worker/v1/workers/heartbeat": WORKER,
+    f"POST {ATTEMPT}/claim": WORKER,
+    f"POST {ATTEMPT}/heartbeat": WORKER,
+    f"POST {ATTEMPT}/upload-tickets": WORKER,
+    f"POST {ATTEMPT}/artifacts": WORKER,
+    f"POST {ATTEMPT}/finish": WORKER,
+}
+
+
+@dataclass
+class Target:
+    """What the owner has for a route to be tried on: names in its path, body and headers."""
+
+    names: dict[str, str] = field(default_factory=dict)
+    body: dict[str, Any] | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+Prepare = Callable[[Stage, Person], Awaitable[Target]]
+
+
+def _just(body: dict[str, Any] | None = None, **names: str) -> Prepare:
+    async def prepare(stage: Stage, owner: Person) -> Target:
+        return Target(names, body)
+
+    return prepare
+
+
+async def _done(stage: Stage, owner: Person) -> Target:
+    job = await stage.succeeded(owner)
+    return Target({"job_id": job["id"], "kind": "model_3d"})
+
+
+async def _waiting(stage: Stage, owner: Person) -> Target:
+    return Target({"job_id": (await owner.job())["id"]})
+
+
+async def _cancelled(stage: Stage, owner: Person) -> Target:
+    target = await _waiting(stage, owner)
+    await owner.client.post(f"{JOBS}/{target.names['job_id']}/cancel")
+    return target
+
+
+async def _new_job(stage: Stage, owner: Person) -> Target:
+    body = {"model_id": "inflate-v1", "input_params": {"image_path": await owner.upload()}}
+    return Target(body=body)
+
+
+async def _dispatched(stage: Stage, owner: Person) -> Target:
+    await stage.worker.report()
+    attempt = await dispatch(stage.database, stage.dispatcher, (await owner.job())["id"])
+    body = {"worker_name": stage.worker.name, "claim_id": str(uuid4())}
+    return Target({"attempt_id": str(attempt)}, body)
+
+
+def _fenced(spec: JobSpec, body: dict[str, Any]) -> Target:
+    """With the attempt's token for all: without a worker's key it opens nothing."""
+    token = {ATTEMPT_TOKEN_HEADER: spec.attempt_token}
+    return Target({"attempt_id": str(spec.attempt_id)}, body, token)
+
+
+def _running(body: dict[str, Any]) -> Prepare:
+    async def prepare(stage: Stage, owner: Person) -> Target:
+        _, spec = await stage.running(owner)
+        return _fenced(spec, body)
+
+    return prepare
+
+
+async def _uploaded(stage: Stage, owner: Person) -> Target:
+    _, spec = await stage.running(owner)
+    ticket = (await stage.worker.ticket(spec)).json()
+    await stage.worker.put(ticket)
+    return _fenced(spec, {"ticket_id": ticket["ticket_id"]})
+
+
+_FILE = {"kind": "model_3d", "name": "model.glb", "media_type": "model/gltf-binary"}
+_FAILED = {"outcome": "failed", "code": "OOPS", "message": "it broke", "permanent": True}
+_WORKER = {
+    "name": "another-worker",
+    "hostname": "test",
+    "version": "0",
+    "queue": "cpu",
+    "started_at": "2026-01-01T00:00:00Z",
+    "cpu_count": 1,
+    "memory_total_mib": 1024,
+}
+PREPARE: dict[str, Prepare] = {
+    f"GET {MODELS}/{{model_id}}": _just(model_id="inflate-v1"),
+    f"POST {JOBS}/": _new_job,
+    f"POST {JOBS}/validate": _new_job,
+    f"POST {JOBS}/upload-ticket": _just({"filename": "a.png", "content_type": "image/png"}),
+    f"DELETE {JOBS}/{{job_id}}": _waiting,
+    f"POST {JOBS}/{{job_id}}/cancel": _waiting,
+    f"POST {JOBS}/{{job_id}}/retry": _cancelled,
+    "POST /worker/v1/workers/heartbeat": _just(_WORKER),
+    f"POST {ATTEMPT}/claim": _dispatched,
+    f"POST {ATTEMPT}/heartbeat": _running({}),
+    f"POST {ATTEMPT}/upload-tickets": _running(
+        {**_FILE, "size_bytes": len(GLB), "sha256": hashlib.sha256(GLB).hexdigest()}
+    ),
+    f"POST {ATTEMPT}/artifacts": _uploaded,
+    f"POST {ATTEMPT}/finish": _running(_FAILED),
+}
+
+
+@pytest.fixture
+async def owner(people: People, stage: Stage) -> Person:
+    """Has what all callers are tried on, so there are workers for as many attempts."""
+    for number in range(len(CALLERS)):
+        await stage.worker.report(name=f"test-worker-{number}")
+    return await people.make(max_active_jobs=len(CALLERS))
+
+
+@pytest.fixture
+async def keys(people: People, owner: Person, settings: Settings, stage: Stage) -> dict[str, str]:
+    """The key of each kind of caller; the one without has none."""
+    async with stage.database.transaction() as session:
+        user = await session.get_one(User, owner.id)
+        secret = settings.secret_key.get_secret_value()
+        row, revoked = await create_api_key(session, secret_key=secret, user=user, name="old")
+        await revoke_key(session, row)
+    return {
+        "owner": owner.key,
+        "admin": (await people.make(role=Role.ADMIN)).key,
+        "operator": (await people.make(role=Role.OPERATOR)).key,
+        "viewer": (await people.make(role=Role.VIEWER)).key,
+        "stranger": (await people.make(role=Role.ADMIN, organisation="Globex")).key,
+        "revoked": revoked,
+        "worker": WORKER_KEY,
+    }
+
+
+def _routes(app: FastAPI) -> set[str]:
+    paths = app.openapi()["paths"]
+    return {f"{method.upper()} {path}" for path, item in paths.items() for method in item}
+
+
+def test_every_route_has_a_row(app: FastAPI) -> None:
+    """A route without a row has not been thought about, and a row without a route is left over."""
+    assert _routes(app) == MATRIX.keys()
+
+
+def test_hidden_routes_are_other_spellings(app: FastAPI) -> None:
+    """A route that the document leaves out is one of its rows by another spelling, or a page."""
+    spelled = {_spelled(row) for row in MATRIX}
+    pages = {"GET /docs", "GET /redoc", "GET /openapi.json", "GET /docs/oauth2-redirect"}
+    served = {_spelled(route) for route in _served(app)}
+    assert spelled <= served
+    assert served <= spelled | pages
+
+
+def _spelled(route: str) -> str:
+    return route.rstrip("/").replace("/api/v1", "")
+
+
+def _served(app: FastAPI) -> Iterator[str]:
+    for item in app.routes:
+        included = getattr(item, "original_router", None)
+        prefix = item.include_context.prefix if included else ""
+        for route in included.routes if included else [item]:
+            for method in (getattr(route, "methods", None) or set()) - {"HEAD"}:
+                yield f"{method} {prefix}{route.path}"
+
+
+@pytest.mark.parametrize("row", MATRIX)
+async def test_row(
+    row: str, stage: Stage, owner: Person, keys: dict[str, str], http: httpx.AsyncClient
+) -> None:
+    """Each caller gets the row's answer about the owner's things; the refused leave no trace."""
+    method, _, path = row.partition(" ")
+    prepare = PREPARE.get(row, _done if "{job_id}" in path else _just())
+    expected = dict(zip(CALLERS, map(int, MATRIX[row].split()), strict=True))
+    refused = await prepare(stage, owner)
+    found = {}
+    for caller in sorted(CALLERS, key=lambda caller: expected[caller] < 400):  # the refused first
+        key = {"x-api-key": keys[caller]} if caller in keys else {}
+
+        async def ask(target: Target, key: dict[str, str] = key) -> httpx.Response:
+            url = path.format(**target.names)
+            return await http.request(
+                method, url, json=target.body, headers={**key, **target.headers}
+            )
+
+        if expected[caller] < 400:
+            found[caller] = (await ask(await prepare(stage, owner))).status_code
+            continue
+        async with nothing_written(stage.database):
+            answer = await ask(refused)
+        found[caller] = answer.status_code
+        if answer.is_error:
+            assert_problem(answer, answer.status_code, answer.json()["code"])
+    assert found == expected
