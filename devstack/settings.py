@@ -11,7 +11,13 @@ from devstack.env import fill_in
 
 ROOT = Path(__file__).resolve().parent.parent
 
-WORKER_SETTINGS = ("WORKER_API_KEY", "WORKER_QUEUE", "WORKER_THREADS", "WORKER_WORK_DIR")
+WORKER_SETTINGS = (
+    "WORKER_API_KEY",
+    "WORKER_QUEUE",
+    "WORKER_THREADS",
+    "WORKER_WORK_DIR",
+    "WORKER_PIPELINES",
+)
 SYSTEM_NAMES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ")
 # Where a GPU worker finds its driver, its models and how to download them.
 WORKER_PREFIXES = ("CUDA_", "NVIDIA_", "LD_LIBRARY_PATH", "HF_", "TORCH_", "NUMBA_", "COVERAGE_")
