@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import httpx
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 from app.jobs.lifecycle import FINAL_JOB_STATUSES
 from tests.faults.clients import JOBS, Told
@@ -214,6 +214,6 @@ def orphans(cluster: Cluster, left_behind: Iterable[psutil.Process]) -> list[str
 
 def _lives(process: psutil.Process) -> bool:
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False

@@ -18,7 +18,7 @@ TICK = 0.1
 class Mode(StrEnum):
     """What becomes of a request."""
 
-    PASS = "pass"  # noqa: S105  (no password)
+    PASS = "pass"
     DELAY = "delay"
     """It arrives later."""
     RESET = "reset"
@@ -103,7 +103,7 @@ class _Link:
         self._proxy = proxy
         self._client = client
         self._server = server
-        self._swallow = False
+        self._mode = Mode.PASS
         self._closed = threading.Event()
         for end in (client, server):
             end.settimeout(TICK)
@@ -112,16 +112,17 @@ class _Link:
         """From the client to the server, until either closes."""
         with self._client, contextlib.suppress(OSError):
             for data in self._read(self._client):
-                mode = self._proxy.mode_of(data)
-                if mode is Mode.RESET:
+                # A request may come in several parts; what befell the first befalls the rest.
+                if self._mode in {Mode.PASS, Mode.DELAY}:
+                    self._mode = self._proxy.mode_of(data)
+                if self._mode is Mode.RESET:
                     linger_not = struct.pack("ii", 1, 0)
                     self._client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_not)
                     break
-                if mode is Mode.BLACK_HOLE:
+                if self._mode is Mode.BLACK_HOLE:
                     continue
-                if mode is Mode.DELAY:
+                if self._mode is Mode.DELAY:
                     time.sleep(self._proxy.delay_seconds)
-                self._swallow = mode is Mode.CUT_ANSWER
                 self._server.sendall(data)
         self._closed.set()
 
@@ -129,7 +130,7 @@ class _Link:
         """From the server to the client, until either closes or an answer is swallowed."""
         with self._server, contextlib.suppress(OSError):
             for data in self._read(self._server):
-                if self._swallow:
+                if self._mode is Mode.CUT_ANSWER:
                     break
                 self._client.sendall(data)
         self._closed.set()
