@@ -18,7 +18,7 @@ from tests.faults.sampler import Sampler
 
 USERS = 4
 THREADS_A_USER = 2
-ENOUGH_WAITING = 40
+ENOUGH_WAITING = 30
 DRAIN_SECONDS = 300.0
 
 

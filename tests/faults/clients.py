@@ -150,7 +150,7 @@ class Clients:
     def _run(self, api_url: str, account: Account, dice: random.Random) -> None:
         caller = Caller(api_url, account, self.ledger, self._give_up)
         try:
-            while not self._stopping.wait(dice.uniform(0.2, 1.2)):
+            while not self._stopping.wait(dice.uniform(0.05, 0.5)):
                 if not self._busy():
                     self._one_job(caller, account, dice)
         except BaseException as error:  # noqa: BLE001  (the test raises it in its own thread)

@@ -16,7 +16,7 @@ from devstack.stack import Ports, Stack
 
 MODEL = "quick-v1"
 LEASE_SECONDS = 5.0
-MAX_ACTIVE = 5
+MAX_ACTIVE = 2
 DISPATCHERS = ("dispatcher", "dispatcher-2")
 WORKERS = ("worker", "worker-2", "worker-3")
 
