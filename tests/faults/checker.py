@@ -185,7 +185,10 @@ def bad_artifacts(api_url: str, told: Iterable[Told], records: Records) -> list[
     """What clients see of a job that succeeded is the winner's, and in storage as recorded."""
     winners = {a["job_id"]: a["id"] for a in records.attempts if a["status"] == "SUCCEEDED"}
     complaints = []
-    with httpx.Client(base_url=api_url, timeout=30, trust_env=False) as http:
+    with (
+        httpx.Client(base_url=api_url, timeout=30, trust_env=False) as http,
+        httpx.Client(timeout=30, trust_env=False) as storage,
+    ):
         for page in told:
             for job_id in page.ids & winners.keys():
                 headers = {"x-api-key": page.account.key}
@@ -194,7 +197,7 @@ def bad_artifacts(api_url: str, told: Iterable[Told], records: Records) -> list[
                 if "model_3d" not in {item["kind"] for item in items}:
                     complaints.append(f"job {job_id} succeeded without a model")
                 for item in items:
-                    content = httpx.get(item["url"], timeout=30, trust_env=False)
+                    content = storage.get(item["url"])
                     if hashlib.sha256(content.content).hexdigest() != item["sha256"]:
                         complaints.append(f"job {job_id}: {item['name']} is not as recorded")
                     if f"/{job_id}/{winners[job_id]}/" not in item["url"]:
