@@ -4,7 +4,7 @@ unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint fmt types migrate bench bench-worker lock clean bench-api
+.PHONY: help setup demo up test chaos lint fmt types migrate bench bench-api bench-worker lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ up: setup ## run the whole stack here until Ctrl-C, its data kept in .devstack
 test: ## run all tests on servers of their own; ARGS="-k name" runs some, without the coverage gate
 	@sh devstack/setup.sh tools
 	@$(PY) -m pytest --cov --cov-report=term $(if $(ARGS),$(ARGS),--cov-fail-under=85)
+
+chaos: setup ## kill and freeze parts of a busy platform, and check that nothing is lost; SECONDS=60 SEED=1
+	@$(PY) -m tests.faults.chaos --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) $(if $(OUT),--out $(OUT))
 
 lint: setup ## check style, formatting and import rules
 	@$(PY) -m ruff check

@@ -1,0 +1,159 @@
+"""A TCP proxy that breaks what goes through it, between any two parts that speak TCP."""
+
+import contextlib
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Self
+
+BUFFER = 65_536
+HOST = "127.0.0.1"
+PATIENCE = 10.0
+TICK = 0.1
+
+
+class Mode(StrEnum):
+    """What becomes of a request."""
+
+    PASS = "pass"
+    DELAY = "delay"
+    """It arrives later."""
+    RESET = "reset"
+    """It arrives nowhere, and its connection is reset."""
+    BLACK_HOLE = "black hole"
+    """It arrives nowhere, and nothing comes back."""
+    CUT_ANSWER = "cut answer"
+    """It arrives; its answer is swallowed and the connection closed."""
+
+
+class FaultProxy:
+    """Listens on a port of its own and forwards to `target_port`. A context manager."""
+
+    def __init__(self, target_port: int, *, delay_seconds: float = 0.5) -> None:
+        self.hurt = threading.Event()
+        """Set when the fault that was asked for last has happened."""
+        self.delay_seconds = delay_seconds
+        self.target_port = target_port
+        self.stopping = threading.Event()
+        self._mode, self._when = Mode.PASS, b""
+        self._threads: list[threading.Thread] = []
+        self._listener = socket.create_server((HOST, 0))
+        self._listener.settimeout(TICK)
+        self.port: int = self._listener.getsockname()[1]
+
+    @property
+    def url(self) -> str:
+        """Where an HTTP client is to call."""
+        return f"http://{HOST}:{self.port}"
+
+    def break_requests(self, mode: Mode, when: bytes = b"") -> None:
+        """From now on do this to requests that contain `when`; let the others pass."""
+        self.hurt.clear()
+        self._mode, self._when = mode, when
+
+    def heal(self) -> None:
+        """Let everything pass."""
+        self._mode = Mode.PASS
+
+    def mode_of(self, data: bytes) -> Mode:
+        """What to do with a request."""
+        mode = self._mode if self._when in data else Mode.PASS
+        if mode is not Mode.PASS:
+            self.hurt.set()
+        return mode
+
+    def __enter__(self) -> Self:
+        self._start(self._accept)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stopping.set()
+        for thread in self._threads:
+            thread.join(PATIENCE)
+        self._listener.close()
+
+    def _start(self, function: Callable[[], None]) -> None:
+        thread = threading.Thread(target=function, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while not self.stopping.is_set():
+            try:
+                client, _ = self._listener.accept()
+            except TimeoutError:
+                continue
+            try:
+                server = socket.create_connection((HOST, self.target_port), PATIENCE)
+            except OSError:
+                client.close()
+                continue
+            link = _Link(self, client, server)
+            self._start(link.carry_requests)
+            self._start(link.carry_answers)
+
+
+class _Link:
+    """One connection through the proxy, carried by two threads."""
+
+    def __init__(self, proxy: FaultProxy, client: socket.socket, server: socket.socket) -> None:
+        self._proxy = proxy
+        self._client = client
+        self._server = server
+        self._mode = Mode.PASS
+        self._closed = threading.Event()
+        for end in (client, server):
+            end.settimeout(TICK)
+
+    def carry_requests(self) -> None:
+        """From the client to the server, until either closes."""
+        with self._client, contextlib.suppress(OSError):
+            for data in self._read(self._client):
+                # A request may come in several parts; what befell the first befalls the rest.
+                if self._mode in {Mode.PASS, Mode.DELAY}:
+                    self._mode = self._proxy.mode_of(data)
+                if self._mode is Mode.RESET:
+                    linger_not = struct.pack("ii", 1, 0)
+                    self._client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_not)
+                    break
+                if self._mode is Mode.BLACK_HOLE:
+                    continue
+                if self._mode is Mode.DELAY:
+                    time.sleep(self._proxy.delay_seconds)
+                self._server.sendall(data)
+        self._closed.set()
+
+    def carry_answers(self) -> None:
+        """From the server to the client, until either closes or an answer is swallowed."""
+        with self._server, contextlib.suppress(OSError):
+            for data in self._read(self._server):
+                if self._mode is Mode.CUT_ANSWER:
+                    break
+                self._client.sendall(data)
+        self._closed.set()
+
+    def _read(self, end: socket.socket) -> "_Chunks":
+        return _Chunks(end, lambda: self._closed.is_set() or self._proxy.stopping.is_set())
+
+
+class _Chunks:
+    """What arrives at a socket until it closes or somebody says stop."""
+
+    def __init__(self, end: socket.socket, stop: Callable[[], bool]) -> None:
+        self._end = end
+        self._stop = stop
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        while not self._stop():
+            with contextlib.suppress(TimeoutError):
+                data = self._end.recv(BUFFER)
+                if data:
+                    return data
+                break
+        raise StopIteration
