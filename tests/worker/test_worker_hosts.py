@@ -10,7 +10,8 @@ import pytest
 from fake_platform import Platform
 from worker_support import content, do, gone, meanwhile, names, until
 
-from worker_vm import host_process
+from worker_vm import host_pool, host_process
+from worker_vm.backoff import RetryPolicy
 from worker_vm.host_pool import HostPool, PipelineUnavailableError
 from worker_vm.runner import RunHost, run_attempt
 
@@ -252,6 +253,7 @@ def test_a_host_that_cannot_start_is_tried_again_later(
     make_pool: MakePool, python: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its pipelines say why, the others run, and each failure makes the next try later."""
+    monkeypatch.setattr(host_pool, "_RESPAWN", RetryPolicy(first_wait=600, longest_wait=60_000))
     pool = make_pool(WORKER_PIPELINES=f"alien=a:B@{python} inflate=scripted_pipeline:Scripted")
     pool.ensure_started()
     (alien,) = [status for status in pool.statuses() if status.name == "alien"]
@@ -271,9 +273,10 @@ def test_a_host_that_cannot_start_is_tried_again_later(
 
 
 def test_crashes_in_a_row_make_the_next_start_wait(
-    platform: Platform, host: RunHost, make_pool: MakePool
+    platform: Platform, host: RunHost, make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One crash costs nothing, a second one a wait, and a run that ends forgives both."""
+    monkeypatch.setattr(host_pool, "_RESPAWN", RetryPolicy(first_wait=600, longest_wait=600))
     host.pool = pool = make_pool()
     do(platform, ["exit_at_once", 3])
     run_attempt(host, platform.attempt_id)
