@@ -261,7 +261,7 @@ async def _make_noise(stack: BenchStack) -> None:
 
 async def measure_fairness(stack: BenchStack) -> bool:
     """Quiet users alone, then beside a noisy one; whether they wait about as long."""
-    p99s = []
+    p99s: list[float] = []
     print("\n| quiet users' wait | jobs | p50 s | p99 s | of the empty system | at most | |")
     print("|---|---:|---:|---:|---:|---:|---|")
     async with _workers(stack, RUN_SECONDS):
