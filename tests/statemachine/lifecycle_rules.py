@@ -123,7 +123,8 @@ class Lifecycle(RuleBasedStateMachine):
     @rule(job=jobs)
     def wait_for_retry(self, job: Job) -> None:
         """The wait before the next attempt is over."""
-        if job.status == "QUEUED" and not job.live:
+        # Only for those that wait: it wakes the user, and hides it if nothing else did.
+        if job.status == "QUEUED" and not job.live and not job.due:
             self.world.do(make_due(self.world.database, job.id))
             job.due = True
 
