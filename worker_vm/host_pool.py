@@ -9,7 +9,7 @@ from pathlib import Path
 
 from contract.workers import PipelineStatus
 from worker_vm.backoff import RetryPolicy
-from worker_vm.control import RunControl
+from worker_vm.control import RunControl, StopReason
 from worker_vm.host_process import HostCrashedError, HostProcess, HostStartError, RunListener
 from worker_vm.host_protocol import Ended, Run
 from worker_vm.logs import get_logger, storable
@@ -123,8 +123,11 @@ class HostPool:
             self._update_statuses()
             raise
         self._crashes.pop(host.python, None)
-        if ended.recycle:
-            log.info("host.recycled", reason=ended.recycle)
+        recycle = ended.recycle
+        if control.reason is StopReason.TIME_LIMIT:
+            recycle = "a run took too long, and may have left something behind"
+        if recycle:
+            log.info("host.recycled", reason=recycle)
             host.stop()
         self._update_statuses()
         return ended
