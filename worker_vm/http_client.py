@@ -1,9 +1,18 @@
-"""HTTP clients as the worker uses them. Make them after a fork, never before."""
+"""HTTP clients as the worker uses them."""
+
+import ssl
+from functools import cache
 
 import httpx
 
 DIRECT = ("all://localhost", "all://127.0.0.1", "all://[::1]")
 """Addresses of this machine: never asked of a proxy, whatever the environment says."""
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """Certificates are read once: that takes longer than all the calls of a short run."""
+    return httpx.create_ssl_context()
 
 
 def make_client(*, read_seconds: float = 30) -> httpx.Client:
@@ -13,6 +22,7 @@ def make_client(*, read_seconds: float = 30) -> httpx.Client:
         read_seconds: how long an answer may be silent.
     """
     return httpx.Client(
+        verify=_tls(),
         timeout=httpx.Timeout(connect=10, read=read_seconds, write=60, pool=10),
         mounts=dict.fromkeys(DIRECT),
         follow_redirects=False,
