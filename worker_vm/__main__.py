@@ -1,6 +1,7 @@
 """`python -m worker_vm`: take attempts from one queue and run them."""
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -121,6 +122,9 @@ def serve(settings: WorkerSettings, pool: HostPool, *, burst: bool) -> int:
     left_over = SpoolDelivery(run_host, workspace.spooled)
     left_over.start()
     asked = False
+    # All this stays; the garbage collector need not look through it again for every few tasks.
+    gc.collect()
+    gc.freeze()
     try:
         worker.work(burst=burst, logging_level=settings.log_level.upper())
         asked = worker.stopped_on_request
