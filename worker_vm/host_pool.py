@@ -52,6 +52,7 @@ class HostPool:
         self._respawn_at: dict[str, float] = {}
         self._problems: dict[str, str] = {}
         self._host_of: dict[str, HostProcess] = {}
+        self._seen: list[object] = []
         self.on_change: Callable[[], None] = lambda: None
         """Called when what can be run, or is loaded, has changed."""
         by_python: dict[str, list[str]] = {}
@@ -176,6 +177,13 @@ class HostPool:
         log.error("host.not_started", reason=problem, wait_seconds=round(wait, 1))
 
     def _update_statuses(self) -> None:
+        seen: list[object] = [
+            (host.alive, host.pid, host.loaded, self._problems.get(host.python))
+            for host in self._hosts
+        ]
+        if seen == self._seen:
+            return
+        self._seen = seen
         statuses = {}
         for name, host in self._host_of.items():
             report = host.reports.get(name)

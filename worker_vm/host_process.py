@@ -215,7 +215,7 @@ class HostProcess:
     def _watch(self, pipeline: str, listener: RunListener, control: RunControl, wake: int) -> Ended:
         assert self._channel is not None
         kill_at: float | None = None
-        with selectors.DefaultSelector() as selector:
+        with selectors.PollSelector() as selector:
             for source in (self._channel, self._pidfd, wake):
                 selector.register(source, selectors.EVENT_READ)
             while True:
@@ -339,7 +339,7 @@ class HostProcess:
 
 def select_readable(descriptor: int, seconds: float) -> bool:
     """Whether a descriptor becomes readable within so many seconds."""
-    with selectors.DefaultSelector() as selector:
+    with selectors.PollSelector() as selector:
         selector.register(descriptor, selectors.EVENT_READ)
         return bool(selector.select(seconds))
 

@@ -9,8 +9,7 @@ those of RQ 2.12 (`rq/worker/base.py`, `rq/worker/worker_classes.py`).
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from queue import SimpleQueue
 from types import FrameType
 from typing import Any
@@ -39,6 +38,7 @@ WORKER_TTL_SECONDS = 60
 RQ_HEARTBEAT_SECONDS = 15.0
 FORCE_AFTER_SECONDS = 1.0
 _HOST_POLL_SECONDS = 0.5
+_REGISTER_SECONDS = 1.0
 
 
 class NoDeathPenalty(BaseDeathPenalty):
@@ -83,6 +83,8 @@ class WarmWorker(Worker):
         self._busy = False
         self._forced = False
         self._asked_at = 0.0
+        self._registered_at = 0.0
+        self._beats: threading.Thread | None = None
         super().__init__(
             [queue],
             name=name,
@@ -152,8 +154,8 @@ class WarmWorker(Worker):
             self._current = job
         try:
             self.prepare_execution(job)
-            with self._rq_heartbeats(job):
-                self.perform_job(job, queue)
+            self._beat_from_now_on()
+            self.perform_job(job, queue)
             self.set_state("idle")
         finally:
             with self._current_lock:
@@ -161,32 +163,42 @@ class WarmWorker(Worker):
             self._busy = False
             self._workspace.clear()
 
-    @contextmanager
-    def _rq_heartbeats(self, job: Job) -> Iterator[None]:
-        """Tell RQ that worker and job are alive, from a thread, while the job runs."""
-        ended = threading.Event()
+    def _beat_from_now_on(self) -> None:
+        """Tell RQ that worker and job are alive, from a thread that outlives the job."""
+        if self._beats is None:
+            self._beats = threading.Thread(target=self._beat, name="rq-heartbeats", daemon=True)
+            self._beats.start()
 
-        def beat() -> None:
-            while not ended.wait(RQ_HEARTBEAT_SECONDS):
+    def _beat(self) -> None:
+        while True:
+            time.sleep(RQ_HEARTBEAT_SECONDS)
+            if (job := self._current) is not None:
                 with suppress(redis.RedisError, StopRequested, AttributeError):
                     self.maintain_heartbeats(job)
 
-        threading.Thread(target=beat, name="rq-heartbeats", daemon=True).start()
-        try:
-            yield
-        finally:
-            ended.set()
-
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
-        """RQ's heartbeat, and the registration again, in case Redis was flushed."""
+        """RQ's heartbeat, and once a second the registration again, in case Redis was flushed.
+
+        RQ sends three for each job beside those that go with other commands; where Redis was
+        told within the last second they are left out.
+        """
+        due = time.monotonic() - self._registered_at >= _REGISTER_SECONDS
         if pipeline is None:
-            with self.connection.pipeline() as own:
-                self.heartbeat(timeout, own)
-                own.execute()
+            if due:
+                with self.connection.pipeline(transaction=False) as own:
+                    self.heartbeat(timeout, own)
+                    own.execute()
             return
         super().heartbeat(timeout, pipeline)
-        worker_registration.register(self, pipeline)
-        pipeline.hset(self.key, mapping={**self.serialize(), "state": self.get_state()})
+        if due:
+            self._registered_at = time.monotonic()
+            worker_registration.register(self, pipeline)
+            pipeline.hset(self.key, mapping={**self.serialize(), "state": self.get_state()})
+
+    def set_state(self, state: str, pipeline: Pipeline | None = None) -> None:
+        """RQ's own, but for telling Redis twice after each job that the worker is idle."""
+        if pipeline is not None or state != self.get_state():
+            super().set_state(state, pipeline)
 
     def set_shutdown_requested_date(self) -> None:
         """Nothing: this runs in a signal handler, where Redis must not be waited for."""
