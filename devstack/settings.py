@@ -11,7 +11,18 @@ from devstack.env import fill_in
 
 ROOT = Path(__file__).resolve().parent.parent
 
-WORKER_SETTINGS = ("WORKER_API_KEY", "WORKER_QUEUE", "WORKER_THREADS", "WORKER_WORK_DIR")
+WORKER_SETTINGS = (
+    "WORKER_API_KEY",
+    "WORKER_QUEUE",
+    "WORKER_WORK_DIR",
+    "WORKER_THREADS",
+    "WORKER_PRELOAD",
+    "WORKER_PIPELINES",
+    "WORKER_DRAIN_SECONDS",
+    "WORKER_MEMORY_BUDGET_MIB",
+    "WORKER_RECYCLE_RUNS",
+    "WORKER_RECYCLE_DRIFT_MIB",
+)
 SYSTEM_NAMES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ")
 # Where a GPU worker finds its driver, its models and how to download them.
 WORKER_PREFIXES = ("CUDA_", "NVIDIA_", "LD_LIBRARY_PATH", "HF_", "TORCH_", "NUMBA_", "COVERAGE_")
