@@ -4,10 +4,10 @@ unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint fmt types migrate bench lock clean
+.PHONY: help setup demo up test lint fmt types migrate bench bench-worker lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what the other targets need and write .env; done by them too
 	@sh devstack/setup.sh
@@ -39,6 +39,9 @@ migrate: setup ## bring the database of DATABASE_URL, or else the one in .devsta
 
 bench: setup ## measure speed
 	@for script in bench/[a-z]*.py; do [ -e "$$script" ] || continue; echo "== $$script"; $(PY) "$$script" $(ARGS) || exit 1; done
+
+bench-worker: setup ## compare the worker with RQ's own, Celery and Dramatiq, and time a job's whole path; ARGS=--quick is rougher
+	@$(PY) bench/bench_worker.py $(ARGS)
 
 lock: ## write poetry.lock anew, by way of POETRY_PYPI_MIRROR_URL if you set it
 	@sh devstack/setup.sh lock
