@@ -53,6 +53,6 @@ lock: ## write poetry.lock anew, by way of POETRY_PYPI_MIRROR_URL if you set it
 	@sh devstack/setup.sh lock
 
 clean: ## remove all that was installed or made, but not .env and the data in .devstack
-	@rm -rf .venv .poetry tests/tools/node_modules demo-output htmlcov .coverage .coverage.* \
+	@rm -rf .venv .poetry .bench tests/tools/node_modules demo-output htmlcov .coverage .coverage.* \
 		.mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -25,7 +25,7 @@ def binaries(name: str) -> Path:
             f"Installing {', '.join(REQUIREMENTS[name])} in {folder.relative_to(CACHE.parents[1])}"
         )
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        install = [folder / "bin" / "pip", "install", "--quiet", *REQUIREMENTS[name]]
-        subprocess.run([*install, "--disable-pip-version-check"], check=True)
+        pip = [str(folder / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, *REQUIREMENTS[name]], check=True)
         done.write_text(wanted)
     return folder / "bin"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.worker_bench import cancel, dispatch, environments, machine, setup, whole_path
-from bench.worker_bench.platform import platform
+from bench.worker_bench.platform import Platform, platform
 from bench.worker_bench.tables import Limits, median, ms, percentile, print_table
 from devstack.servers import RedisServer
 
@@ -91,8 +91,10 @@ def _setup(redis_url: str, folder: Path, extent: Extent, limits: Limits) -> None
     limits.below("second job starts, after a setup of 3 s", 50, second, " ms")
 
 
-def _whole_path(running: whole_path.Platform, extent: Extent, limits: Limits) -> None:
+def _whole_path(running: Platform, extent: Extent, limits: Limits) -> None:
+    before = running.cpu_seconds()
     paths = whole_path.measure(running, extent.jobs)
+    after = running.cpu_seconds()
     totals = [path.total for path in paths]
     rows = [
         (name, ms(median(column)), ms(percentile(column, 0.95)))
@@ -102,12 +104,16 @@ def _whole_path(running: whole_path.Platform, extent: Extent, limits: Limits) ->
     ]
     rows.append(("**POST → the client knows it SUCCEEDED**", *_both(totals)))
     print_table(("stage", "median ms", "p95 ms"), rows)
+    print_table(
+        ("CPU time of such a job", "ms"),
+        [(name, ms((after[name] - before[name]) / extent.jobs)) for name in before],
+    )
     rate = whole_path.jobs_per_second(running, extent.backlog)
     print(f"A backlog of such jobs is worked off at {rate:.1f} jobs/s by the one worker.\n")
     limits.below("POST → SUCCEEDED, median", 60, median(totals) * 1e3, " ms")
 
 
-def _cancel(running: whole_path.Platform, extent: Extent, limits: Limits) -> None:
+def _cancel(running: Platform, extent: Extent, limits: Limits) -> None:
     seconds = cancel.measure(running, extent.cancels)
     print_table(
         ("stop command → child dead", "p50 ms", "p99 ms", "runs"),

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import asyncpg
 import httpx
+import psutil  # type: ignore[import-untyped]
 
 from bench.worker_bench.peers.clock import Ear
 from bench.worker_bench.pipelines import NoOpWithFile, Spin, plugins
@@ -91,6 +92,17 @@ class Platform:
     def query(self, sql: str, *arguments: object) -> list[Any]:
         """Ask the database."""
         return query(self.stack.database_url, sql, *arguments)
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """CPU time that each part has taken so far, with its live children."""
+        parts = {part.name: part.pid for part in self.stack.servers}
+        parts |= {name: service.pid for name, service in self.stack.services.items()}
+        taken = {}
+        for name, pid in parts.items():
+            root = psutil.Process(pid)
+            times = [p.cpu_times() for p in (root, *root.children(recursive=True))]
+            taken[name] = sum(time.user + time.system for time in times)
+        return taken
 
     def warm_up(self, jobs: int) -> Self:
         """Run some jobs, the first of which loads what the processes need."""
