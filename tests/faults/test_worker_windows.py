@@ -121,7 +121,8 @@ def test_worker_killed_between_pop_and_claim(site: Site) -> None:
     wait_until(site.proxy.hurt.is_set)
     children = spawn.descendants(site.worker.pid)
     psutil.Process(site.worker.pid).kill()
-    spawn.wait_gone(site.worker.pid, seconds=PATIENCE)
+    # Until all its threads have ended, which is when it can be started again.
+    wait_until(lambda: not site.worker.running)
     site.proxy.heal()
     with redis.Redis.from_url(site.cluster.stack.redis_url) as connection:
         started = "rq:wip:cpu"
