@@ -59,8 +59,7 @@ class Service:
         Raises:
             DevstackError: it ended or did not become ready; with the end of its log.
         """
-        if self._process is not None and spawn.started_at(self._process.pid) is None:
-            self._process.wait()  # killed, and its last threads are just going
+        spawn.wait_if_going(self._process)
         if not self.running:
             self.log_path.parent.mkdir(parents=True, exist_ok=True)
             with self.log_path.open("ab") as log:

@@ -102,6 +102,15 @@ def wait_gone(pid: int, *, seconds: float) -> bool:
     return True
 
 
+def wait_if_going(process: subprocess.Popen[bytes] | None) -> None:
+    """Wait for a process that was killed and whose last threads are just going.
+
+    Until then it can be neither reaped nor told from one that lives by its parent.
+    """
+    if process is not None and process.poll() is None and started_at(process.pid) is None:
+        process.wait()
+
+
 def started_at(pid: int) -> float | None:
     """When process `pid` started, which tells it from a later one of the same id; None if gone."""
     try:

@@ -84,6 +84,7 @@ class EmbeddedServer(ABC):
         Raises:
             DevstackError: it does not answer, or ended; with the end of its log.
         """
+        spawn.wait_if_going(self._process)
         if self.running:
             return self
         self.folder.mkdir(parents=True, exist_ok=True)
