@@ -1,6 +1,6 @@
 """Logging: structlog through the standard library, and the log of one run.
 
-The standard library's handlers renew their locks after a fork; structlog's own printing doesn't.
+Everything goes through the standard library's handlers, those of libraries included.
 """
 
 import logging
