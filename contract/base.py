@@ -14,7 +14,12 @@ def format_utc(moment: datetime) -> str:
     return text.removesuffix("+00:00") + "Z"
 
 
-def _in_utc(moment: datetime) -> datetime:
+def in_utc(moment: datetime) -> datetime:
+    """The same moment in UTC.
+
+    Raises:
+        ValueError: it is before year 1 or after year 9999 there.
+    """
     try:
         return moment.astimezone(UTC)
     except OverflowError as error:
@@ -31,7 +36,7 @@ Text = Annotated[str, AfterValidator(_storable)]
 """Text that every database can store: no NUL, no lone surrogate."""
 
 UtcDatetime = Annotated[
-    AwareDatetime, AfterValidator(_in_utc), PlainSerializer(format_utc, when_used="json")
+    AwareDatetime, AfterValidator(in_utc), PlainSerializer(format_utc, when_used="json")
 ]
 """A time with a zone, written in UTC and ending in `Z`."""
 

@@ -68,12 +68,11 @@ async def succeed(
     await end_attempt(
         session, attempt, AttemptStatus.SUCCEEDED, report_hash=report_hash, metrics=report.metrics
     )
-    ended = await move_job(
+    return await _move(
         session,
-        job.id,
+        job,
+        attempt,
         JobStatus.SUCCEEDED,
-        expected={JobStatus.RUNNING},
-        attempt_id=attempt.id,
         event_type="job.succeeded",
         event_data={"artifacts": len(report.artifact_ids)},
         main_artifact_id=main,
@@ -83,7 +82,6 @@ async def succeed(
         if job.cancel_requested_at is None
         else "It had finished before the cancellation reached the worker.",
     )
-    return _must(ended)
 
 
 async def fail_or_retry(  # noqa: PLR0917
@@ -102,40 +100,34 @@ async def fail_or_retry(  # noqa: PLR0917
     failures = job.failures + 1
     message = clean(message) or code
     if not should_retry(failures=failures, max_attempts=job.max_attempts, permanent=permanent):
-        return _must(
-            await move_job(
-                session,
-                job.id,
-                JobStatus.FAILED,
-                expected={JobStatus.RUNNING},
-                attempt_id=attempt.id,
-                event_type="job.failed",
-                event_data={"code": code, "message": message, "permanent": permanent},
-                failures=failures,
-                error_code=code,
-                error_message=message,
-                error_permanent=permanent,
-                message=None,
-            )
+        return await _move(
+            session,
+            job,
+            attempt,
+            JobStatus.FAILED,
+            event_type="job.failed",
+            event_data={"code": code, "message": message, "permanent": permanent},
+            failures=failures,
+            error_code=code,
+            error_message=message,
+            error_permanent=permanent,
+            message=None,
         )
     delay = retry_delay_seconds(failures, settings.retry_base_seconds, settings.retry_max_seconds)
     note = f"Attempt {failures} of {job.max_attempts} failed ({code}); trying again."
-    return _must(
-        await move_job(
-            session,
-            job.id,
-            JobStatus.QUEUED,
-            expected={JobStatus.RUNNING},
-            attempt_id=attempt.id,
-            event_type="job.retry_scheduled",
-            event_data={"code": code, "message": message, "delay_seconds": delay},
-            failures=failures,
-            releases=0,
-            available_at=func.now() + seconds(delay),
-            progress_percent=0,
-            stage="waiting to retry",
-            message=note,
-        )
+    return await _move(
+        session,
+        job,
+        attempt,
+        JobStatus.QUEUED,
+        event_type="job.retry_scheduled",
+        event_data={"code": code, "message": message, "delay_seconds": delay},
+        failures=failures,
+        releases=0,
+        available_at=func.now() + seconds(delay),
+        progress_percent=0,
+        stage="waiting to retry",
+        message=note,
     )
 
 
@@ -152,44 +144,42 @@ async def requeue_released(
             session, settings, job, attempt, FailureCode.NO_CAPABLE_WORKER, message, permanent=False
         )
     delay = retry_delay_seconds(releases, _RELEASE_SECONDS, _RELEASE_MAX_SECONDS)
-    return _must(
-        await move_job(
-            session,
-            job.id,
-            JobStatus.QUEUED,
-            expected={JobStatus.RUNNING},
-            attempt_id=attempt.id,
-            event_type="attempt.released",
-            event_data={"worker": attempt.worker_name, "reason": clean(reason)},
-            available_at=func.now() + seconds(delay),
-            releases=releases,
-            progress_percent=0,
-            stage=None,
-            message=None,
-        )
+    return await _move(
+        session,
+        job,
+        attempt,
+        JobStatus.QUEUED,
+        event_type="attempt.released",
+        event_data={"worker": attempt.worker_name, "reason": clean(reason)},
+        available_at=func.now() + seconds(delay),
+        releases=releases,
+        progress_percent=0,
+        stage=None,
+        message=None,
     )
 
 
 async def cancel_running(session: AsyncSession, job: Job, attempt: Attempt) -> Job:
     """The job ends as its user asked."""
-    return _must(
-        await move_job(
-            session,
-            job.id,
-            JobStatus.CANCELLED,
-            expected={JobStatus.RUNNING},
-            attempt_id=attempt.id,
-            event_type="job.cancelled",
-            message=None,
-        )
+    return await _move(
+        session, job, attempt, JobStatus.CANCELLED, event_type="job.cancelled", message=None
     )
 
 
-def _must(job: Job | None) -> Job:
-    """The job's row is locked and was checked, so the gate cannot have refused."""
-    if job is None:
+async def _move(
+    session: AsyncSession, job: Job, attempt: Attempt, target: JobStatus, **values: Any
+) -> Job:
+    """Move a RUNNING job that is still this attempt's; `values` as `move_job` takes them.
+
+    Raises:
+        AttemptSupersededError: it is not; the caller has locked and checked the row, so a bug.
+    """
+    moved = await move_job(
+        session, job.id, target, expected={JobStatus.RUNNING}, attempt_id=attempt.id, **values
+    )
+    if moved is None:
         raise AttemptSupersededError
-    return job
+    return moved
 
 
 def clean(value: str | None, limit: int = _MESSAGE_LIMIT) -> str | None:

@@ -11,22 +11,17 @@ from app.jobs.estimates import Estimate
 from app.jobs.lifecycle import JobStatus
 from app.jobs.tables import Job, JobEvent
 from contract.artifacts import MediaType
-from contract.base import Sha256, Text, UtcDatetime
+from contract.base import Sha256, Text, UtcDatetime, in_utc
 from contract.kinds import ArtifactKind
 
 _MAX_PAGE = 100
 
 
-def _in_utc(moment: datetime) -> datetime:
-    if moment.tzinfo is None:
-        return moment.replace(tzinfo=UTC)
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError as error:
-        raise ValueError("is out of range") from error
+def _with_zone(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-Moment = Annotated[datetime, AfterValidator(_in_utc)]
+Moment = Annotated[datetime, AfterValidator(_with_zone), AfterValidator(in_utc)]
 """A time in UTC; one without a zone is taken to be."""
 
 
