@@ -6,40 +6,34 @@ does (docs/performance.md). Everything else about jobs goes through SQLAlchemy.
 
 import asyncio
 import json
-import re
 import time
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 import asyncpg
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.accounts.principal import Principal
-from app.accounts.service import Authenticator, require_user
 from app.config import Settings
-from app.db.session import SERVER_SETTINGS, Database
-from app.errors import AppError
+from app.db.pool import plain_pool
+from app.db.session import Database
 from app.jobs import service
 from app.jobs.estimates import median_run_seconds, remaining_seconds
 from app.jobs.lifecycle import JobStatus
+from app.jobs.rows import JOB_COLUMNS, JobRow
 from app.jobs.schemas import JobOut, PreviewOut
 from app.jobs.views import present_job
 from app.storage.base import ObjectStore
-from app.web.conditional import etag_of, matches
-from app.web.problems import problem_response
+from app.web.conditional import etag_of
 
 _STATEMENTS = 2
-_STATEMENT_SECONDS = 10.0
 _MEDIAN_SECONDS = 2.0
 _KEPT_ANSWERS = 4096
 _KEPT_BYTES = 8192
 
 # The previews in the same statement, so that they are those of the attempt that the row names.
-_LOOK = """
-SELECT id, organisation_id, user_id, model_id, model_version, status, input_params, prompt,
-    progress_percent, stage, message, cancel_requested_at, failures, max_attempts,
-    error_code, error_message, error_permanent, created_at, started_at, completed_at, expires_at,
+_LOOK = f"""
+SELECT {JOB_COLUMNS},
     CASE WHEN status NOT IN ('QUEUED', 'EXPIRED') THEN (
         SELECT json_agg(json_build_array(name, media_type, object_key) ORDER BY a.id)::text
         FROM artifacts a
@@ -47,18 +41,7 @@ SELECT id, organisation_id, user_id, model_id, model_version, status, input_para
           AND (a.attempt_id IS NULL OR a.attempt_id = j.current_attempt_id)
     ) END AS previews
 FROM jobs j WHERE id = ANY($1)
-"""
-
-
-class _Row(asyncpg.Record):  # type: ignore[misc]
-    """A job's row with its columns as attributes, as the ORM has them."""
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            value = self[name]
-        except KeyError as error:
-            raise AttributeError(name) from error
-        return json.loads(value) if name == "input_params" else value
+"""  # noqa: S608  (only names of columns are put in)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +57,7 @@ class Look:
 class _Kept:
     """An answer, and all that it was made from."""
 
-    row: _Row
+    row: JobRow
     urls: list[str]
     eta_seconds: float | None
     look: Look
@@ -89,10 +72,10 @@ class _Rows:
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool
-        self._wanted: dict[UUID, asyncio.Future[_Row | None]] = {}
+        self._wanted: dict[UUID, asyncio.Future[JobRow | None]] = {}
         self._reading: set[asyncio.Task[None]] = set()
 
-    async def read(self, job_id: UUID) -> _Row | None:
+    async def read(self, job_id: UUID) -> JobRow | None:
         """The job's row as it is now, None if there is none.
 
         Raises:
@@ -112,7 +95,7 @@ class _Rows:
         while self._wanted:
             wanted, self._wanted = self._wanted, {}
             try:
-                rows = await self._pool.fetch(_LOOK, list(wanted), timeout=_STATEMENT_SECONDS)
+                rows = await self._pool.fetch(_LOOK, list(wanted))
             except Exception as error:  # noqa: BLE001  (those who asked decide what to do)
                 for future in wanted.values():
                     future.set_exception(error)
@@ -144,16 +127,7 @@ class JobReader:
         self._settings = settings
         self._medians: dict[str, tuple[float, float | None]] = {}
         self._answers: dict[UUID, _Kept] = {}
-        # Nothing is connected before it is needed. A SELECT leaves nothing to reset.
-        self._pool = asyncpg.create_pool(
-            dsn,
-            min_size=0,
-            max_size=_STATEMENTS,
-            timeout=5,
-            record_class=_Row,
-            reset=_no_reset,
-            server_settings=SERVER_SETTINGS,
-        )
+        self._pool = plain_pool(dsn, size=_STATEMENTS, record_class=JobRow)
         self._rows = _Rows(self._pool)
 
     async def start(self) -> None:
@@ -205,7 +179,7 @@ class JobReader:
         body = view.model_dump_json().encode()
         return Look(body, etag_of(body), view.status)
 
-    def _previews(self, row: _Row) -> list[PreviewOut]:
+    def _previews(self, row: JobRow) -> list[PreviewOut]:
         if row["previews"] is None:
             return []
         seconds = self._settings.download_url_seconds
@@ -218,7 +192,7 @@ class JobReader:
             for name, media_type, key in json.loads(row["previews"])
         ]
 
-    async def _eta_seconds(self, row: _Row) -> float | None:
+    async def _eta_seconds(self, row: JobRow) -> float | None:
         if row["status"] != JobStatus.RUNNING:
             return None
         model_id = row["model_id"]
@@ -231,73 +205,6 @@ class JobReader:
         return remaining_seconds(known[1], row["progress_percent"])
 
 
-async def _no_reset(_: Any) -> None:
-    """Leave the connection as it is."""
-
-
 def answer_headers(look: Look) -> dict[str, str]:
     """The headers of an answer, with a body or without."""
     return {"ETag": look.etag, "Cache-Control": "private, no-cache"}
-
-
-class PollMiddleware:
-    """Answers `GET {prefix}/jobs/{id}` without the framework, just as the route there would.
-
-    Whatever is not plain (`Prefer`, an id in another spelling) is left to the route.
-    """
-
-    def __init__(self, app: ASGIApp, *, prefix: str) -> None:
-        self.app = app
-        self._start = f"{prefix}/jobs/"
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer it, or hand it on."""
-        job_id = self._plain_job_id(scope)
-        if job_id is None:
-            await self.app(scope, receive, send)
-            return
-        key = if_none_match = None
-        for name, value in scope["headers"]:
-            # The first of a name counts, as for the framework.
-            if name == b"x-api-key":
-                key = value.decode("latin-1") if key is None else key
-            elif name == b"if-none-match":
-                if_none_match = value.decode("latin-1") if if_none_match is None else if_none_match
-            elif name == b"prefer":
-                await self.app(scope, receive, send)
-                return
-        state = scope["app"].state
-        authenticator: Authenticator = state.authenticator
-        reader: JobReader = state.job_reader
-        try:
-            principal = require_user(await authenticator.authenticate(key))
-            look = await reader.look(principal, job_id)
-        except AppError as error:
-            await problem_response(error)(scope, receive, send)
-            return
-        body, status = look.body, 200
-        headers = [
-            (b"etag", look.etag.encode()),
-            (b"cache-control", b"private, no-cache"),
-        ]
-        if matches(if_none_match, look.etag):
-            body, status = b"", 304
-        else:
-            headers += [
-                (b"content-length", b"%d" % len(body)),
-                (b"content-type", b"application/json"),
-            ]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-
-    def _plain_job_id(self, scope: Scope) -> UUID | None:
-        if scope["type"] != "http" or scope["method"] != "GET":
-            return None
-        path: str = scope["path"]
-        if not path.startswith(self._start) or scope.get("root_path"):
-            return None
-        found = _JOB_ID.fullmatch(path, len(self._start))
-        return UUID(found[0]) if found else None
-
-
-_JOB_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Interval, cast, func, insert, literal, select, text, update
+from sqlalchemy import Interval, cast, func, insert, literal, select, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -224,17 +224,6 @@ async def find_by_idempotency_key(session: AsyncSession, user_id: UUID, key: str
     return (
         await session.execute(select(Job).where(Job.user_id == user_id, Job.idempotency_key == key))
     ).scalar_one_or_none()
-
-
-async def try_lock_idempotency_key(session: AsyncSession, user_id: UUID, key: str) -> bool:
-    """Whether no other transaction is creating a job with this key just now."""
-    found: bool = (
-        await session.execute(
-            text("SELECT pg_try_advisory_xact_lock(hashtextextended(:name, 0))"),
-            {"name": f"idempotency:{user_id}:{key}"},
-        )
-    ).scalar_one()
-    return found
 
 
 async def find_lost_attempts(session: AsyncSession, limit: int) -> list[UUID]:

@@ -1,0 +1,36 @@
+"""Connections of asyncpg itself, for the few statements whose cost counts (docs/decisions/)."""
+
+from typing import Any
+
+import asyncpg
+
+from app.db.session import SERVER_SETTINGS
+
+STATEMENT_SECONDS = 10.0
+
+
+def plain_pool(dsn: str, *, size: int, record_class: type[Any] = asyncpg.Record) -> Any:
+    """A pool for single statements, each a transaction of its own; await it to get it ready.
+
+    Nothing is connected before it is needed, so the database may still be away. One statement
+    leaves nothing behind to reset.
+
+    Args:
+        dsn: a `postgresql://` URL, as asyncpg takes it.
+        size: connections at most.
+        record_class: what rows are made of.
+    """
+    return asyncpg.create_pool(
+        dsn,
+        min_size=0,
+        max_size=size,
+        timeout=5,
+        command_timeout=STATEMENT_SECONDS,
+        record_class=record_class,
+        reset=_no_reset,
+        server_settings=SERVER_SETTINGS,
+    )
+
+
+async def _no_reset(_: Any) -> None:
+    """Leave the connection as it is."""
