@@ -4,11 +4,9 @@
 does (docs/performance.md). Everything else about jobs goes through SQLAlchemy.
 """
 
-import asyncio
 import json
-import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -17,29 +15,35 @@ from app.accounts.principal import Principal
 from app.config import Settings
 from app.db.pool import plain_pool
 from app.db.session import Database
+from app.db.shared_reads import SharedReads
 from app.jobs import service
-from app.jobs.estimates import median_run_seconds, remaining_seconds
+from app.jobs.estimates import Estimate, Figures, Place, count_ahead, find_figures
 from app.jobs.lifecycle import JobStatus
 from app.jobs.rows import JOB_COLUMNS, JobRow
 from app.jobs.schemas import JobOut, PreviewOut
-from app.jobs.views import present_job
+from app.jobs.views import no_worker_warning
 from app.storage.base import ObjectStore
 from app.web.conditional import etag_of
 
 _STATEMENTS = 2
-_MEDIAN_SECONDS = 2.0
+_ESTIMATE_SECONDS = 1.0
 _KEPT_ANSWERS = 4096
 _KEPT_BYTES = 8192
 
 # The previews in the same statement, so that they are those of the attempt that the row names.
 _LOOK = f"""
-SELECT {JOB_COLUMNS},
+SELECT {JOB_COLUMNS}, queue, priority, seq, slot,
     CASE WHEN status NOT IN ('QUEUED', 'EXPIRED') THEN (
         SELECT json_agg(json_build_array(name, media_type, object_key) ORDER BY a.id)::text
         FROM artifacts a
         WHERE a.job_id = j.id AND a.kind = 'preview'
           AND (a.attempt_id IS NULL OR a.attempt_id = j.current_attempt_id)
-    ) END AS previews
+    ) END AS previews,
+    CASE WHEN status = 'QUEUED' THEN EXISTS (
+        SELECT FROM models m JOIN workers w ON w.queue = m.queue AND m.pipeline = ANY(w.runnable)
+        WHERE m.id = j.model_id AND NOT w.stopping
+          AND w.last_seen_at > now() - make_interval(secs => $2)
+    ) END AS served
 FROM jobs j WHERE id = ANY($1)
 """  # noqa: S608  (only names of columns are put in)
 
@@ -59,51 +63,9 @@ class _Kept:
 
     row: JobRow
     urls: list[str]
+    estimate: Estimate | None
     eta_seconds: float | None
     look: Look
-
-
-class _Rows:
-    """Reads rows, those that are asked for at the same time in one statement.
-
-    Whoever asks while statements are under way shares the next one, so that each row is read after
-    it was asked for; with nothing under way there is no wait.
-    """
-
-    def __init__(self, pool: Any) -> None:
-        self._pool = pool
-        self._wanted: dict[UUID, asyncio.Future[JobRow | None]] = {}
-        self._reading: set[asyncio.Task[None]] = set()
-
-    async def read(self, job_id: UUID) -> JobRow | None:
-        """The job's row as it is now, None if there is none.
-
-        Raises:
-            asyncpg.PostgresError, asyncpg.InterfaceError, OSError: it cannot be read.
-        """
-        future = self._wanted.get(job_id)
-        if future is None:
-            future = self._wanted[job_id] = asyncio.get_running_loop().create_future()
-            if len(self._reading) < _STATEMENTS:
-                task = asyncio.create_task(self._read_all())
-                self._reading.add(task)
-                task.add_done_callback(self._reading.discard)
-        # Shared: one who gives up must not take the row from the others.
-        return await asyncio.shield(future)
-
-    async def _read_all(self) -> None:
-        while self._wanted:
-            wanted, self._wanted = self._wanted, {}
-            try:
-                rows = await self._pool.fetch(_LOOK, list(wanted))
-            except Exception as error:  # noqa: BLE001  (those who asked decide what to do)
-                for future in wanted.values():
-                    future.set_exception(error)
-                    future.exception()  # perhaps nobody waits any more
-            else:
-                found = {row["id"]: row for row in rows}
-                for job_id, future in wanted.items():
-                    future.set_result(found.get(job_id))
 
 
 class JobReader:
@@ -125,10 +87,11 @@ class JobReader:
         self._database = database
         self._store = store
         self._settings = settings
-        self._medians: dict[str, tuple[float, float | None]] = {}
         self._answers: dict[UUID, _Kept] = {}
         self._pool = plain_pool(dsn, size=_STATEMENTS, record_class=JobRow)
-        self._rows = _Rows(self._pool)
+        self._rows = SharedReads(self._fetch_rows, statements=_STATEMENTS)
+        self._ahead = SharedReads(self._count_ahead, seconds=_ESTIMATE_SECONDS)
+        self._figures = SharedReads(self._find_figures, seconds=_ESTIMATE_SECONDS)
 
     async def start(self) -> None:
         """Get ready; the database may still be away."""
@@ -140,44 +103,80 @@ class JobReader:
 
     def forget_all(self) -> None:
         """Ask the database again for everything."""
-        self._medians.clear()
         self._answers.clear()
+        self._ahead.forget_all()
+        self._figures.forget_all()
 
     async def look(self, principal: Principal, job_id: UUID) -> Look:
-        """A job that the principal may read, as `app.jobs.views.present_job` shows it.
+        """A job that the principal may read, as it is now; estimates may be a second old.
 
         Raises:
             JobNotFoundError, ForbiddenError
+            asyncpg.PostgresError, asyncpg.InterfaceError, OSError: the database is away or busy.
         """
-        try:
-            row = await self._rows.read(job_id)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-            # The usual way tries its connections before it uses them, and knows how to say sorry.
-            return await self._look_the_usual_way(principal, job_id)
+        row = await self._rows.get(job_id)
         service.require_readable(principal, row)
         assert row is not None
-        if row["status"] == JobStatus.QUEUED:
-            return await self._look_the_usual_way(principal, job_id)
         previews = self._previews(row)
-        eta_seconds = await self._eta_seconds(row)
         urls = [preview.url for preview in previews]
+        estimate, eta_seconds = await self._estimate(row)
         kept = self._answers.get(job_id)
-        if kept and kept.row == row and kept.urls == urls and kept.eta_seconds == eta_seconds:
+        if kept and (kept.row, kept.urls, kept.estimate, kept.eta_seconds) == (
+            *(row, urls, estimate, eta_seconds),
+        ):
             return kept.look
-        body = JobOut.of(row, previews=previews, eta_seconds=eta_seconds).model_dump_json().encode()
+        unserved = row["status"] == JobStatus.QUEUED and not row["served"]
+        body = (
+            JobOut.of(
+                row,
+                previews=previews,
+                estimate=estimate,
+                eta_seconds=eta_seconds,
+                warning=no_worker_warning(row["model_id"]) if unserved else None,
+            )
+            .model_dump_json()
+            .encode()
+        )
         look = Look(body, etag_of(body), row["status"])
         if len(body) <= _KEPT_BYTES:
             if len(self._answers) >= _KEPT_ANSWERS:
                 self._answers.clear()
-            self._answers[job_id] = _Kept(row, urls, eta_seconds, look)
+            self._answers[job_id] = _Kept(row, urls, estimate, eta_seconds, look)
         return look
 
-    async def _look_the_usual_way(self, principal: Principal, job_id: UUID) -> Look:
+    async def _fetch_rows(self, job_ids: Sequence[UUID]) -> Mapping[UUID, JobRow]:
+        live_seconds = self._settings.worker_live_seconds
+        try:
+            rows = await self._pool.fetch(_LOOK, job_ids, live_seconds)
+        except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, ConnectionError):
+            # The server has hung up, as after a restart; the pool connects anew.
+            rows = await self._pool.fetch(_LOOK, job_ids, live_seconds)
+        return {row["id"]: row for row in rows}
+
+    async def _count_ahead(self, places: Sequence[Place]) -> Mapping[Place, int]:
         async with self._database.transaction() as session:
-            job = await service.get_job(session, principal, job_id)
-            view = await present_job(session, self._store, self._settings, job)
-        body = view.model_dump_json().encode()
-        return Look(body, etag_of(body), view.status)
+            return await count_ahead(session, places)
+
+    async def _find_figures(
+        self, pairs: Sequence[tuple[str, str]]
+    ) -> Mapping[tuple[str, str], Figures]:
+        async with self._database.transaction() as session:
+            return await find_figures(session, pairs, self._settings.worker_live_seconds)
+
+    async def _estimate(self, row: JobRow) -> tuple[Estimate | None, float | None]:
+        """The estimate of a job that waits, or the seconds left of one that runs."""
+        if row["status"] not in {JobStatus.QUEUED, JobStatus.RUNNING}:
+            return None, None
+        figures = await self._figures.get((row["queue"], row["model_id"]))
+        assert figures is not None, "there are figures for every pair"
+        if row["status"] == JobStatus.RUNNING:
+            return None, figures.remaining_seconds(row["progress_percent"])
+        ahead = None
+        if row["slot"] is None:
+            ahead = await self._ahead.get(
+                Place(*(row["user_id"], row["queue"], row["model_id"]), row["priority"], row["seq"])
+            )
+        return Estimate.of(ahead, figures), None
 
     def _previews(self, row: JobRow) -> list[PreviewOut]:
         if row["previews"] is None:
@@ -191,18 +190,6 @@ class JobReader:
             )
             for name, media_type, key in json.loads(row["previews"])
         ]
-
-    async def _eta_seconds(self, row: JobRow) -> float | None:
-        if row["status"] != JobStatus.RUNNING:
-            return None
-        model_id = row["model_id"]
-        known = self._medians.get(model_id)
-        if known is None or known[0] < time.monotonic():
-            async with self._database.transaction() as session:
-                median = await median_run_seconds(session, model_id)
-            known = (time.monotonic() + _MEDIAN_SECONDS, median)
-            self._medians[model_id] = known
-        return remaining_seconds(known[1], row["progress_percent"])
 
 
 def answer_headers(look: Look) -> dict[str, str]:

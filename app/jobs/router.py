@@ -31,7 +31,7 @@ from app.jobs.errors import (
     JobStateError,
     NoWorkerError,
 )
-from app.jobs.estimates import estimate_new_job
+from app.jobs.estimates import Estimate, Place, count_ahead, find_figures
 from app.jobs.lifecycle import FINAL_JOB_STATUSES
 from app.jobs.metrics import job_metrics
 from app.jobs.poll import JobReader, Look, answer_headers
@@ -156,10 +156,12 @@ async def validate_job(
     checked = await submission.check(principal, body)
     model = checked.known.model
     async with database.transaction() as session:
-        fleet = await live_fleet(session, settings.worker_live_seconds)
-        estimate = await estimate_new_job(
-            session, fleet, user_id=principal.user_id, queue=model.queue, model_id=model.id
-        )
+        live_seconds = settings.worker_live_seconds
+        fleet = await live_fleet(session, live_seconds)
+        place, pair = Place(principal.user_id, model.queue, model.id), (model.queue, model.id)
+        ahead = await count_ahead(session, [place])
+        figures = await find_figures(session, [pair], live_seconds)
+    estimate = Estimate.of(ahead[place], figures[pair])
     return ValidationOut(
         model_id=model.id,
         input_params=checked.input_params,
