@@ -28,7 +28,9 @@ def plain_pool(dsn: str, *, size: int, record_class: type[Any] = asyncpg.Record)
         command_timeout=STATEMENT_SECONDS,
         record_class=record_class,
         reset=_no_reset,
-        server_settings=SERVER_SETTINGS,
+        # Planned once for each connection, not for each value: in large tables the planner expects
+        # to gain a little by planning anew, and loses as much as the statement takes.
+        server_settings={**SERVER_SETTINGS, "plan_cache_mode": "force_generic_plan"},
     )
 
 
