@@ -81,7 +81,7 @@ def signal_after_commit(session: AsyncSession, signal: Signal) -> None:
     session.info.setdefault(_PENDING, []).append(signal)
 
 
-def get_database(request: Request) -> Database:
+async def get_database(request: Request) -> Database:
     """The process's database, for routes that do slow work between transactions."""
     database: Database = request.app.state.database
     return database
