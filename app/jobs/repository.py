@@ -11,12 +11,12 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Interval, bindparam, cast, func, literal, select, text, update
+from sqlalchemy import Interval, Row, bindparam, cast, func, literal, select, text, true, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.catalog.tables import Model
-from app.db.session import signal_after_commit
+from app.db.session import Database, signal_after_commit
 from app.db.signals import Channel, Signal
 from app.jobs.lifecycle import (
     FINAL_JOB_STATUSES,
@@ -26,6 +26,24 @@ from app.jobs.lifecycle import (
     check_job_transition,
 )
 from app.jobs.tables import Attempt, Job, JobEvent, UserQueue
+
+_event = (
+    select(JobEvent.id, JobEvent.type, JobEvent.attempt_id, JobEvent.data, JobEvent.created_at)
+    .where(
+        JobEvent.job_id == Job.id,
+        JobEvent.id > bindparam("after"),
+        JobEvent.type.like(bindparam("pattern")),
+    )
+    .order_by(JobEvent.id)
+    .limit(bindparam("limit"))
+    .lateral("event")
+)
+_LOOK = (
+    select(Job.status, Job.progress_percent, Job.stage, Job.message, _event)
+    .outerjoin(_event, true())
+    .where(Job.id == bindparam("job_id"))
+    .order_by(_event.c.id)
+)
 
 # Rows are locked in the order they are named, and read as they are once the locks are granted.
 _LOCK = (
@@ -287,6 +305,25 @@ async def find_expired_jobs(session: AsyncSession, limit: int) -> list[UUID]:
     )
 
 
+def _like(type_pattern: str | None) -> str:
+    """The LIKE pattern of a type of events or, with a star at its end, of its beginning."""
+    if type_pattern is None:
+        return "%"
+    escaped = type_pattern.replace("\\", "\\\\").replace("_", "\\_").replace("%", "\\%")
+    return f"{escaped[:-1]}%" if escaped.endswith("*") else escaped
+
+
+async def look_at_job(
+    database: Database, job_id: UUID, *, after: int, type_pattern: str | None, limit: int
+) -> tuple[Row[Any] | None, list[Row[Any]]]:
+    """A job's status and progress, and its events as `find_events`, both of one moment."""
+    rows = await database.read(
+        _LOOK,
+        {"job_id": job_id, "after": after, "pattern": _like(type_pattern), "limit": limit},
+    )
+    return (rows[0] if rows else None), [row for row in rows if row.id is not None]
+
+
 async def find_events(
     session: AsyncSession,
     job_id: UUID,
@@ -296,15 +333,17 @@ async def find_events(
     limit: int,
 ) -> list[JobEvent]:
     """Events of a job in order, after a known one; of one type or, with a star, its beginning."""
-    conditions = [JobEvent.job_id == job_id, JobEvent.id > after]
-    if type_pattern is not None and type_pattern.endswith("*"):
-        conditions.append(JobEvent.type.startswith(type_pattern[:-1], autoescape=True))
-    elif type_pattern is not None:
-        conditions.append(JobEvent.type == type_pattern)
     return list(
         (
             await session.execute(
-                select(JobEvent).where(*conditions).order_by(JobEvent.id).limit(limit)
+                select(JobEvent)
+                .where(
+                    JobEvent.job_id == job_id,
+                    JobEvent.id > after,
+                    JobEvent.type.like(_like(type_pattern)),
+                )
+                .order_by(JobEvent.id)
+                .limit(limit)
             )
         ).scalars()
     )
