@@ -148,10 +148,11 @@ class Delivery:
     def _with_committed_files(self, report: AttemptSucceeded, _: ApiRefusedError) -> FinishRequest:
         """A file may have been damaged on its way: one by one each is tried several times."""
         try:
-            ids = self._uploads.commit_rest()
-        except PipelineError as error:
-            failed = self._verdicts.of_error(error)
-            return failed.model_copy(update={"log": report.log})
+            ids = self._uploads.commit_rest(self._uploader(self._patience.upload))
+        except (AttemptLostError, WorkerKeyRefusedError):
+            raise
+        except Exception as error:  # noqa: BLE001  (a run that has ended is reported)
+            return self._without_files(error).model_copy(update={"log": report.log})
         return report.model_copy(update={"artifact_ids": ids})
 
     def _with_refusal(self, report: AttemptSucceeded, error: ApiRefusedError) -> FinishRequest:
@@ -192,10 +193,12 @@ class Delivery:
         folder = self._folder / "log"
         folder.mkdir(exist_ok=True)
         path = Path(shutil.copyfile(self._lines.path, folder / LOG_NAME))
-        uploader = FileUploader(
-            self._api, self._storage, policy=self._patience.log_upload, pause=self._pause
-        )
+        uploader = self._uploader(self._patience.log_upload)
         uploader.upload(Upload(ArtifactKind.LOG, path, "text/plain"))
+
+    def _uploader(self, policy: RetryPolicy) -> FileUploader:
+        """One that goes on although the run has ended."""
+        return FileUploader(self._api, self._storage, policy=policy, pause=self._pause)
 
     def _pause(self, seconds: float) -> bool:
         """Wait between tries; whether to stop trying. A cancelled job's report is still wanted."""

@@ -266,8 +266,11 @@ class UploadQueue:
         self._control.check()
         return self._ids
 
-    def commit_rest(self) -> list[UUID]:
+    def commit_rest(self, uploader: FileUploader) -> list[UUID]:
         """Upload and commit one by one what was to be committed with the report.
+
+        Args:
+            uploader: one that goes on although the run has ended.
 
         Returns:
             As `drain`.
@@ -278,7 +281,7 @@ class UploadQueue:
         for position, id_ in enumerate(self._ids):
             upload = self._uncommitted.pop(id_, None)
             if upload is not None:
-                self._ids[position] = self._uploader.upload(upload)
+                self._ids[position] = uploader.upload(upload)
         return self._ids
 
     def discard(self) -> None:

@@ -62,26 +62,15 @@ class CheckedObject:
 
 async def find_tickets(
     session: AsyncSession, attempt_id: UUID, ticket_ids: Sequence[UUID]
-) -> list[UploadTicket]:
-    """The tickets of an attempt by these ids that are not committed yet, in the order of the ids.
-
-    Raises:
-        TicketNotFoundError: the attempt has no such ticket.
-    """
+) -> list[tuple[UploadTicket, bool]]:
+    """Those of an attempt's tickets that have one of these ids, and whether it is committed."""
     rows = await session.execute(
-        select(UploadTicket, Artifact.id)
+        select(UploadTicket, Artifact.id.is_not(None))
         .outerjoin(Artifact, Artifact.id == UploadTicket.id)
         .where(UploadTicket.attempt_id == attempt_id, UploadTicket.id.in_(ticket_ids))
+        .order_by(UploadTicket.id)
     )
-    found = {ticket.id: (ticket, committed) for ticket, committed in rows}
-    missing = [str(ticket_id) for ticket_id in ticket_ids if ticket_id not in found]
-    if missing:
-        raise TicketNotFoundError(
-            f"This attempt has no upload tickets {', '.join(missing[:5])}. "
-            "Ask for a ticket and upload the file first."
-        )
-    tickets = (found[ticket_id] for ticket_id in dict.fromkeys(ticket_ids))
-    return [ticket for ticket, committed in tickets if committed is None]
+    return [(ticket, committed) for ticket, committed in rows]
 
 
 async def check_object(store: ObjectStore, ticket: UploadTicket) -> CheckedObject:

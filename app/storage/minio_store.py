@@ -22,7 +22,6 @@ from app.storage.base import ObjectStart, StorageUnavailableError
 T = TypeVar("T")
 
 _MISSING = frozenset({"NoSuchKey", "NoSuchObject", "ResourceNotFound", "NotFound"})
-_NO_SUCH_RANGE = "InvalidRange"
 _CHUNK = 1 << 20
 _CALLS = 16
 _READS = 4
@@ -126,19 +125,24 @@ class MinioStore:
         def read() -> ObjectStart | None:
             try:
                 return self._read_start(key, length)
-            except S3Error as error:
-                if error.code in _MISSING:
-                    return None
-                if error.code != _NO_SUCH_RANGE:
-                    raise
-            except InvalidResponseError as error:
-                if _NO_SUCH_RANGE not in str(error):
-                    raise
-            # Of an empty object there is no first byte to ask for.
-            found = self._client.stat_object(self._bucket, key)
-            return ObjectStart(int(found.size or 0), _bare(found.etag), b"")
+            except (S3Error, InvalidResponseError):
+                # Missing, or empty and thus without a first byte; the answer to a GET does not
+                # always say which, that to a HEAD does.
+                found = self._stat(key)
+                if found is None or not found.size_bytes:
+                    return found
+                raise
 
         return await self._call(read)
+
+    def _stat(self, key: str) -> ObjectStart | None:
+        try:
+            found = self._client.stat_object(self._bucket, key)
+        except S3Error as error:
+            if error.code in _MISSING:
+                return None
+            raise
+        return ObjectStart(int(found.size or 0), _bare(found.etag), b"")
 
     def _read_start(self, key: str, length: int) -> ObjectStart:
         response = self._client.get_object(self._bucket, key, offset=0, length=length)

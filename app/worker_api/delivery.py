@@ -9,6 +9,7 @@ import hashlib
 from uuid import UUID
 
 from app.artifacts.commits import CheckedObject, check_object, commit_objects, find_tickets
+from app.artifacts.errors import TicketNotFoundError
 from app.artifacts.tables import Artifact, UploadTicket
 from app.artifacts.tickets import create_artifact_ticket
 from app.config import Settings
@@ -46,6 +47,8 @@ async def commit_artifact(
     async with database.transaction() as session:
         await AttemptService(session, settings).lock_running(attempt_id, token)
         tickets = await find_tickets(session, attempt_id, [ticket_id])
+    if not tickets:
+        raise TicketNotFoundError
     objects = await _check(store, tickets)
     async with database.transaction() as session:
         job, _ = await AttemptService(session, settings).lock_running(attempt_id, token)
@@ -70,7 +73,7 @@ async def finish_attempt(
         AttemptNotFoundError, AttemptTokenError, AttemptSupersededError, AttemptGoneError,
         ReportConflictError, ResultIncompleteError: as `AttemptService.finish`.
     """
-    tickets: list[UploadTicket] = []
+    tickets: list[tuple[UploadTicket, bool]] = []
     log_ticket: UploadTicket | None = None
     content = (report.log or "").encode("utf-8", "replace")
     async with database.transaction() as session:
@@ -102,15 +105,18 @@ async def finish_attempt(
         )
 
 
-async def _check(store: ObjectStore, tickets: list[UploadTicket]) -> list[CheckedObject]:
-    """Check several objects, some at once."""
+async def _check(
+    store: ObjectStore, tickets: list[tuple[UploadTicket, bool]]
+) -> list[CheckedObject]:
+    """Check the objects of those that are not committed yet, some at once."""
     gate = asyncio.Semaphore(_CHECKS_AT_ONCE)
 
     async def check(ticket: UploadTicket) -> CheckedObject:
         async with gate:
             return await check_object(store, ticket)
 
-    return list(await asyncio.gather(*map(check, tickets)))
+    waiting = [ticket for ticket, committed in tickets if not committed]
+    return list(await asyncio.gather(*map(check, waiting)))
 
 
 async def _store_log(
