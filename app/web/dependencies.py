@@ -1,6 +1,6 @@
 """FastAPI dependencies for what the process holds.
 
-All are `async`: FastAPI calls the others in a thread, which costs more than most of them do.
+All dependencies are coroutines: FastAPI runs plain functions in a thread, one hop for each.
 """
 
 from typing import Annotated
