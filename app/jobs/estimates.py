@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.session import Database
 
 MAX_POSITION = 1000
 """Positions are counted up to here, so that asking costs the same however long the queue is."""
@@ -130,9 +131,9 @@ class Estimate:
         return self.wait_seconds + self.run_seconds
 
 
-async def count_ahead(session: AsyncSession, places: Sequence[Place]) -> Mapping[Place, int]:
+async def count_ahead(database: Database, places: Sequence[Place]) -> Mapping[Place, int]:
     """How many jobs come before each place, counted up to `MAX_POSITION`."""
-    found = await session.execute(
+    found = await database.read(
         _JOBS_AHEAD,
         {
             "users": [place.user_id for place in places],
@@ -143,14 +144,14 @@ async def count_ahead(session: AsyncSession, places: Sequence[Place]) -> Mapping
             "limit": MAX_POSITION,
         },
     )
-    return dict(zip(places, found.scalars(), strict=True))
+    return {place: row.ahead for place, row in zip(places, found, strict=True)}
 
 
 async def find_figures(
-    session: AsyncSession, pairs: Sequence[tuple[str, str]], live_seconds: float
+    database: Database, pairs: Sequence[tuple[str, str]], live_seconds: float
 ) -> Mapping[tuple[str, str], Figures]:
     """The figures of pairs of queue and model."""
-    found = await session.execute(
+    found = await database.read(
         _FIGURES,
         {
             "queues": [queue for queue, _ in pairs],

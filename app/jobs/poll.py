@@ -154,14 +154,12 @@ class JobReader:
         return {row["id"]: row for row in rows}
 
     async def _count_ahead(self, places: Sequence[Place]) -> Mapping[Place, int]:
-        async with self._database.transaction() as session:
-            return await count_ahead(session, places)
+        return await count_ahead(self._database, places)
 
     async def _find_figures(
         self, pairs: Sequence[tuple[str, str]]
     ) -> Mapping[tuple[str, str], Figures]:
-        async with self._database.transaction() as session:
-            return await find_figures(session, pairs, self._settings.worker_live_seconds)
+        return await find_figures(self._database, pairs, self._settings.worker_live_seconds)
 
     async def _estimate(self, row: JobRow) -> tuple[Estimate | None, float | None]:
         """The estimate of a job that waits, or the seconds left of one that runs."""

@@ -155,12 +155,12 @@ async def validate_job(
     submission: Submission = request.app.state.submission
     checked = await submission.check(principal, body)
     model = checked.known.model
+    live_seconds = settings.worker_live_seconds
     async with database.transaction() as session:
-        live_seconds = settings.worker_live_seconds
         fleet = await live_fleet(session, live_seconds)
-        place, pair = Place(principal.user_id, model.queue, model.id), (model.queue, model.id)
-        ahead = await count_ahead(session, [place])
-        figures = await find_figures(session, [pair], live_seconds)
+    place, pair = Place(principal.user_id, model.queue, model.id), (model.queue, model.id)
+    ahead = await count_ahead(database, [place])
+    figures = await find_figures(database, [pair], live_seconds)
     estimate = Estimate.of(ahead[place], figures[pair])
     return ValidationOut(
         model_id=model.id,

@@ -36,6 +36,7 @@ from app.jobs.repository import (
     find_events,
     find_expired_jobs,
     find_lost_attempts,
+    look_at_job,
     move_job,
 )
 from app.jobs.schemas import JobFilters
@@ -203,6 +204,7 @@ async def test_one_job(crowd: Crowd, app: FastAPI) -> None:
     rows = await reader._fetch_rows([waiting])
     with recorder.listening(database):
         await reader._estimate(rows[waiting])
+        await look_at_job(database, ended, after=0, type_pattern=None, limit=100)
         async with AsyncSession(database.engine) as session:
             await find_events(session, ended, after=0, type_pattern="job.*", limit=100)
             await find_by_idempotency_key(session, crowd.user.user_id, "key")
