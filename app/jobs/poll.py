@@ -57,15 +57,8 @@ class Look:
     status: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """An answer, and all that it was made from."""
-
-    row: JobRow
-    urls: list[str]
-    estimate: Estimate | None
-    eta_seconds: float | None
-    look: Look
+_Basis = tuple[JobRow, list[str], Estimate | None, float | None]
+"""All that an answer is made from: row, URLs of previews, estimate and seconds left."""
 
 
 class JobReader:
@@ -87,7 +80,7 @@ class JobReader:
         self._database = database
         self._store = store
         self._settings = settings
-        self._answers: dict[UUID, _Kept] = {}
+        self._answers: dict[UUID, tuple[_Basis, Look]] = {}
         self._pool = plain_pool(dsn, size=_STATEMENTS, record_class=JobRow)
         self._rows = SharedReads(self._fetch_rows, statements=_STATEMENTS)
         self._ahead = SharedReads(self._count_ahead, seconds=_ESTIMATE_SECONDS)
@@ -120,11 +113,10 @@ class JobReader:
         previews = self._previews(row)
         urls = [preview.url for preview in previews]
         estimate, eta_seconds = await self._estimate(row)
+        basis = (row, urls, estimate, eta_seconds)
         kept = self._answers.get(job_id)
-        if kept and (kept.row, kept.urls, kept.estimate, kept.eta_seconds) == (
-            *(row, urls, estimate, eta_seconds),
-        ):
-            return kept.look
+        if kept and kept[0] == basis:
+            return kept[1]
         unserved = row["status"] == JobStatus.QUEUED and not row["served"]
         body = (
             JobOut.of(
@@ -141,7 +133,7 @@ class JobReader:
         if len(body) <= _KEPT_BYTES:
             if len(self._answers) >= _KEPT_ANSWERS:
                 self._answers.clear()
-            self._answers[job_id] = _Kept(row, urls, estimate, eta_seconds, look)
+            self._answers[job_id] = (basis, look)
         return look
 
     async def _fetch_rows(self, job_ids: Sequence[UUID]) -> Mapping[UUID, JobRow]:
