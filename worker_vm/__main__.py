@@ -87,7 +87,8 @@ def serve(settings: WorkerSettings, pool: HostPool, *, burst: bool) -> int:
     """Register with Redis and the API, and work until stopped.
 
     Returns:
-        0 after a stop on request or a finished burst; 1 when the work loop ended by itself.
+        0 after a stop on request or a finished burst; 1 when the work loop ended by itself, or a
+        burst because no pipeline host starts.
     """
     _hide_from_pipelines()
     name = unique_name()
@@ -121,7 +122,8 @@ def serve(settings: WorkerSettings, pool: HostPool, *, burst: bool) -> int:
         version=__version__,
     )
     worker.install_signal_handlers()
-    pool.ensure_started()
+    # One that is slow, or never starts, must not keep the others from working.
+    pool.await_started(give_up=lambda: worker.stopped_on_request or pool.able)
     presence.start()
     left_over = SpoolDelivery(run_host, workspace.spooled)
     left_over.start()
@@ -140,7 +142,7 @@ def serve(settings: WorkerSettings, pool: HostPool, *, burst: bool) -> int:
         pool.stop()
         workspace.close()
         log.info("worker.stopped", worker=name)
-    return 0 if asked or burst else 1
+    return 0 if asked or (burst and not worker.unable) else 1
 
 
 def _hide_from_pipelines() -> None:

@@ -80,6 +80,8 @@ class WarmWorker(Worker):
     ) -> None:
         self.stopped_on_request = False
         """Whether the work loop ended because it was told to."""
+        self.unable = False
+        """Whether a burst has ended because no pipeline host starts."""
         self._busy = False
         self._forced = False
         self._asked_at = 0.0
@@ -131,14 +133,18 @@ class WarmWorker(Worker):
     ) -> tuple[Job, Queue] | None:
         """The next task, taken only while a pipeline host runs.
 
-        None when the worker should stop, or the queue is empty in a burst.
+        None when the worker should stop; in a burst, when the queue is empty or no host starts.
         """
         while not self._stop_requested:
             self._pool.ensure_started()
             if not self._pool.able:
+                if timeout is None and self._pool.hopeless:
+                    log.error("worker.unable", message="No pipeline host starts; the burst ends.")
+                    self.unable = True
+                    return None
                 # Another worker may have better luck with what waits in the queue.
                 self.heartbeat()
-                time.sleep(_HOST_POLL_SECONDS)
+                self._pool.wait(_HOST_POLL_SECONDS)
                 continue
             if timeout is None:
                 return super().dequeue_job_and_maintain_ttl(None, max_idle_time)

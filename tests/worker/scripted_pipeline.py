@@ -197,6 +197,15 @@ class Scripted(Pipeline):
         partial.write_text(str(child.pid))
         partial.rename(path)
 
+    def _start_daemon(self, path: str, *_: Any) -> None:
+        """Start a process in a session of its own whose parent ends; its id goes to a file."""
+        script = f"setsid sleep 300 & echo $! > {path}.part; mv {path}.part {path}"
+        subprocess.run(["sh", "-c", script], check=True)
+
+    def _start_orphan(self, *_: Any) -> None:
+        """Start a process that ends after its parent."""
+        subprocess.run(["sh", "-c", "setsid sleep 0.05 &"], check=True)
+
 
 class Unavailable(Scripted):
     """A pipeline that this machine can't run."""

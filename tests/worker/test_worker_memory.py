@@ -1,12 +1,15 @@
 """Memory: what is dropped to make room, when a process is replaced, and what follows an error."""
 
 import json
+import os
+import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_platform import Platform
-from worker_support import content, do, names
+from worker_support import content, do, gone, names, until
 
 from contract.attempts import AttemptHeartbeat
 from worker_vm.host_pool import HostPool
@@ -53,6 +56,72 @@ def test_one_pipeline_may_be_larger_than_the_budget(
         assert run(platform, host, ["count", 0], pipeline=pipeline) == "succeeded"
         assert warm(host) == {pipeline}
     assert platform.outcome.metrics["setups"] == 2
+
+
+def test_the_budget_is_that_of_all_hosts(
+    platform: Platform, host: RunHost, make_pool: MakePool, bare_python: str
+) -> None:
+    """What was used least recently makes room, whichever Python it runs in; its process stays."""
+    host.pool = make_pool(
+        SCRIPTED_MIB="200",
+        WORKER_MEMORY_BUDGET_MIB="550",
+        WORKER_PIPELINES="one=scripted_pipeline:Scripted two=scripted_pipeline:Scripted "
+        f"far=scripted_pipeline:Scripted@{bare_python}",
+    )
+    run(platform, host, ["count", 0], pipeline="one")
+    first = platform.outcome.metrics["pid"]
+    run(platform, host, pipeline="two")
+    assert warm(host) == {"one", "two"}
+    run(platform, host, ["count", 0], pipeline="far")
+    far = platform.outcome.metrics["pid"]
+    assert warm(host) == {"two", "far"}
+    run(platform, host, ["count", 0], pipeline="two")
+    assert platform.outcome.metrics == {"pid": first, "setups": 2, "runs": 3}
+    run(platform, host, ["count", 0], pipeline="one")
+    assert platform.outcome.metrics["pid"] == first
+    assert warm(host) == {"one", "two"}
+    run(platform, host, ["count", 0], pipeline="far")
+    assert platform.outcome.metrics == {"pid": far, "setups": 2, "runs": 2}
+
+
+def test_a_host_that_keeps_its_memory_is_ended(
+    platform: Platform, host: RunHost, make_pool: MakePool, bare_python: str, tmp_path: Path
+) -> None:
+    """One that does not answer when it should give memory back is replaced."""
+    host.pool = make_pool(
+        SCRIPTED_MIB="200",
+        WORKER_MEMORY_BUDGET_MIB="300",
+        WORKER_PIPELINES="one=scripted_pipeline:Scripted "
+        f"far=scripted_pipeline:Scripted@{bare_python}",
+    )
+    run(platform, host, ["count", 0], pipeline="far")
+    far = int(platform.outcome.metrics["pid"])
+    os.kill(far, signal.SIGSTOP)
+    assert run(platform, host, pipeline="one") == "succeeded"
+    assert gone(far)
+    assert warm(host) == {"one"}
+    assert run(platform, host, pipeline="far") == "succeeded"
+    assert warm(host) == {"far"}
+
+
+def test_preloaded_pipelines_share_the_budget(make_pool: MakePool, bare_python: str) -> None:
+    """What is loaded before it is needed makes room like anything else."""
+    pool = make_pool(
+        preload=("one", "far"),
+        SCRIPTED_MIB="200",
+        WORKER_MEMORY_BUDGET_MIB="300",
+        WORKER_PIPELINES="one=scripted_pipeline:Scripted "
+        f"far=scripted_pipeline:Scripted@{bare_python}",
+    )
+    seen = set()
+
+    def settled() -> bool:
+        pool.ensure_started()
+        seen.update(status.name for status in pool.statuses() if status.warm)
+        return seen == {"one", "far"}
+
+    until(settled, "loading of both")
+    assert sum(status.warm for status in pool.statuses()) == 1
 
 
 def pids(platform: Platform, host: RunHost, count: int) -> list[float]:
