@@ -96,6 +96,7 @@ def serve(settings: WorkerSettings, pool: HostPool, *, burst: bool) -> int:
     workspace = Workspace(settings.work_dir)
     run_host = RunHost(name, open_api, workspace.folder, pool)
     tasks.configure(run_host)
+    spool = SpoolDelivery(run_host, workspace.spooled)
     retry = PatientRetry()
     worker = WarmWorker(
         settings.worker_queue,
@@ -104,6 +105,7 @@ def serve(settings: WorkerSettings, pool: HostPool, *, burst: bool) -> int:
         retry=retry,
         run_host=run_host,
         workspace=workspace,
+        spool=spool,
         drain_seconds=settings.worker_drain_seconds,
     )
     presence = Presence(
@@ -125,8 +127,7 @@ def serve(settings: WorkerSettings, pool: HostPool, *, burst: bool) -> int:
     # One that is slow, or never starts, must not keep the others from working.
     pool.await_started(give_up=lambda: worker.stopped_on_request or pool.able)
     presence.start()
-    left_over = SpoolDelivery(run_host, workspace.spooled)
-    left_over.start()
+    spool.start()
     asked = False
     # All this stays; the garbage collector need not look through it again for every few tasks.
     gc.collect()
@@ -138,7 +139,7 @@ def serve(settings: WorkerSettings, pool: HostPool, *, burst: bool) -> int:
         asked = True
     finally:
         presence.stop()
-        left_over.stop()
+        spool.stop()
         pool.stop()
         workspace.close()
         log.info("worker.stopped", worker=name)
