@@ -22,6 +22,7 @@ from typing import Any
 from uuid import UUID
 
 from contract.kinds import ArtifactKind
+from worker_vm import host_manifest
 from worker_vm.host_guard import become_host
 from worker_vm.host_memory import (
     free_caches,
@@ -64,10 +65,14 @@ class _Report:
     Closed at the end of the run: a thread that a pipeline has left must not speak for the next.
     """
 
-    def __init__(self, channel: Channel, cancelled: threading.Event) -> None:
+    def __init__(
+        self, channel: Channel, cancelled: threading.Event, facts: Mapping[str, Any]
+    ) -> None:
         self._channel = channel
         self._cancelled = cancelled
+        self._facts = facts
         self._closed = False
+        self.has_manifest = False
 
     def close(self) -> None:
         self._closed = True
@@ -78,6 +83,10 @@ class _Report:
 
     def artifact(self, kind: ArtifactKind, path: Path, media_type: str) -> None:
         self._check()
+        if kind == ArtifactKind.MANIFEST:
+            self.has_manifest = True
+            if media_type == host_manifest.MEDIA_TYPE:
+                host_manifest.add_run(Path(path), self._facts)
         # The worker may be in another folder.
         self._channel.send(Produced(str(kind), str(Path(path).absolute()), str(media_type)))
 
@@ -258,31 +267,28 @@ class PipelineHost:
         # A folder for each try: files handed over by an earlier one may still be uploading.
         work_dir = Path(command.work_dir) / str(number)
         work_dir.mkdir()
-        report = _Report(self._channel, self._cancelled)
+        params = command.params if smaller is None else smaller
+        asked = None if smaller is None else command.params
+        facts = {"params": dict(params), "reduced_from": asked, "try": number}
+        report = _Report(self._channel, self._cancelled, facts)
         with contextlib.closing(report):
-            return self._call(pipeline, command, work_dir, smaller, report)
-
-    @staticmethod
-    def _call(
-        pipeline: Pipeline,
-        command: Run,
-        work_dir: Path,
-        smaller: Mapping[str, Any] | None,
-        report: _Report,
-    ) -> Mapping[str, float]:
-        return pipeline.run(
-            RunInput(
-                job_id=UUID(command.job_id),
-                model_id=command.model_id,
-                model_version=command.model_version,
-                params=command.params if smaller is None else smaller,
-                prompt=command.prompt,
-                inputs={name: Path(path) for name, path in command.inputs.items()},
-                work_dir=work_dir,
-                reduced_from=None if smaller is None else command.params,
-            ),
-            report,
-        )
+            metrics = pipeline.run(
+                RunInput(
+                    job_id=UUID(command.job_id),
+                    model_id=command.model_id,
+                    model_version=command.model_version,
+                    params=params,
+                    prompt=command.prompt,
+                    inputs={name: Path(path) for name, path in command.inputs.items()},
+                    work_dir=work_dir,
+                    reduced_from=asked,
+                ),
+                report,
+            )
+            if asked is not None and not report.has_manifest:
+                path = host_manifest.new_manifest(work_dir, facts)
+                report.artifact(ArtifactKind.MANIFEST, path, host_manifest.MEDIA_TYPE)
+            return metrics
 
     def _reason_to_recycle(self) -> str | None:
         self._runs += 1

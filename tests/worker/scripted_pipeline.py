@@ -102,6 +102,12 @@ class Scripted(Pipeline):
         path.write_text(json.dumps(told))
         report.artifact(ArtifactKind.MANIFEST, path, "application/json")
 
+    def _manifest(self, text: str, job: RunInput, report: Reporter, _: Any) -> None:
+        """Hand over a manifest of any content."""
+        path = job.work_dir / "manifest.json"
+        path.write_text(text)
+        report.artifact(ArtifactKind.MANIFEST, path, "application/json")
+
     def _metric(self, pair: list[Any], _: Any, __: Any, metrics: dict[str, Any]) -> None:
         metrics[pair[0].replace("$ODD", ODD)] = float(pair[1])
 

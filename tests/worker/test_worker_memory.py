@@ -180,30 +180,65 @@ def test_out_of_memory_is_tried_again_alone(
     assert "memory did not suffice" in content(platform, "run.log").decode()
 
 
-def test_out_of_memory_twice_is_tried_smaller(platform: Platform, host: RunHost) -> None:
-    """The third try has the pipeline's smaller settings, and is told what was asked for."""
-    smaller = {"do": [["artifact", "still.png"], ["tell_job", "told.json"]], "resolution": 512}
-    assert (
-        run(
-            platform,
-            host,
-            ["artifact", "still.png"],
-            ["exhaust_memory", 2],
-            resolution=1024,
-            smaller=smaller,
-        )
-        == "succeeded"
-    )
+def test_out_of_memory_twice_is_tried_smaller(
+    platform: Platform, host: RunHost, make_pool: MakePool
+) -> None:
+    """The second try is alone, the third has the smaller settings; the manifest says so."""
+    host.pool = make_pool()
+    run(platform, host, pipeline="other")
+    smaller = {
+        "do": [["artifact", "still.png"], ["tell_job", "told.json"], ["manifest", '{"mesh": 1}']],
+        "resolution": 512,
+    }
+    asked = {"resolution": 1024, "smaller": smaller}
+    steps = (["artifact", "still.png"], ["exhaust_memory", 2])
+    assert run(platform, host, *steps, **asked) == "succeeded"
+    assert warm(host) == {"scripted"}
+    log = content(platform, "run.log").decode()
+    assert log.index("with nothing else loaded") < log.index("trying smaller settings")
     told = json.loads(content(platform, "told.json"))
     assert told["params"]["resolution"] == 512
     assert told["reduced_from"]["resolution"] == 1024
+    assert json.loads(content(platform, "manifest.json")) == {
+        "mesh": 1,
+        "run": {"params": smaller, "reduced_from": {"do": list(steps), **asked}, "try": 3},
+    }
     assert names(platform) == [
         "still.png",
         "still-2.png",
         "still-3.png",
         "told.json",
+        "manifest.json",
         "run.log",
     ]
+
+
+def test_a_reduced_run_without_a_manifest_gets_one(platform: Platform, host: RunHost) -> None:
+    """What was really used is recorded even if the pipeline records nothing."""
+    smaller = {"do": [["artifact", "still.png"]], "resolution": 512}
+    assert run(platform, host, ["exhaust_memory", 2], resolution=9, smaller=smaller) == "succeeded"
+    (record,) = [record for record in platform.records if record.kind == "manifest"]
+    assert json.loads(content(platform, record.name))["run"]["params"] == smaller
+
+
+@pytest.mark.parametrize("text", ["no json", "[1]", '"text"', "[" * 100_000])
+def test_a_manifest_that_is_no_object_is_left_alone(
+    platform: Platform, host: RunHost, text: str
+) -> None:
+    """Whatever else a pipeline calls its manifest is kept as it is."""
+    assert run(platform, host, ["manifest", text]) == "succeeded"
+    assert content(platform, "manifest.json").decode() == text
+
+
+def test_a_manifest_names_the_parameters_of_any_run(platform: Platform, host: RunHost) -> None:
+    """A run that had enough memory has nothing to hide either."""
+    steps = [["manifest", "{}"]]
+    assert run(platform, host, *steps, seed=7) == "succeeded"
+    assert json.loads(content(platform, "manifest.json"))["run"] == {
+        "params": {"do": steps, "seed": 7},
+        "reduced_from": None,
+        "try": 1,
+    }
 
 
 @pytest.mark.parametrize("offers_less", [False, True])
