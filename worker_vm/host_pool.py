@@ -14,7 +14,7 @@ from worker_vm.backoff import RetryPolicy
 from worker_vm.control import RunControl, StopReason
 from worker_vm.host_child import HostStartError
 from worker_vm.host_process import HostCrashedError, HostProcess, RunListener
-from worker_vm.host_protocol import Ended, Run
+from worker_vm.host_protocol import Ended, Memory, Run
 from worker_vm.logs import get_logger, storable
 from worker_vm.pipelines import registry
 
@@ -95,6 +95,7 @@ class HostPool:
                 for name in self._preload:
                     if self._host_of.get(name) is host:
                         host.prepare(name)
+        self._trim()
         self._update_statuses()
 
     def await_started(self, give_up: Callable[[], bool] = lambda: False) -> None:
@@ -214,32 +215,39 @@ class HostPool:
         """
         if wanted in asking.pipelines:
             self._used[wanted] = next(self._uses)
-        while (victim := self._least_recently_used(asking, wanted)) is not None:
+        assert asking.memory is not None
+        while (victim := self._next_to_go(asking.memory, wanted)) is not None:
             if self._host_of[victim] is asking:
                 return victim
-            log.info("host.unloads", pipeline=victim, wanted=wanted)
             self._host_of[victim].unload(victim)
         return None
 
-    def _least_recently_used(self, asking: HostProcess, wanted: str) -> str | None:
-        """Who has to go first; None if nobody has to, or can."""
-        assert asking.memory is not None
+    def _trim(self) -> None:
+        """Keep to the budget between two runs too: hosts that load at the same time both fit in."""
+        for host in self._hosts:
+            while host.memory is not None and (victim := self._next_to_go(host.memory)) is not None:
+                self._host_of[victim].unload(victim)
+
+    def _next_to_go(self, memory: Memory, wanted: str | None = None) -> str | None:
+        """What was used least recently, if too much of a device's memory is used; else None.
+
+        Never the wanted one, or else the one that was used last: it may be larger than the budget.
+        """
         # Hosts on a device and hosts without one do not take memory from each other.
         rivals = [
             host
             for host in self._hosts
-            if host.memory is not None and host.memory.device == asking.memory.device
+            if host.memory is not None and host.memory.device == memory.device
         ]
         used = sum(host.memory.used_mib for host in rivals if host.memory is not None)
-        if used <= asking.memory.budget_mib:
+        if used <= memory.budget_mib:
             return None
-        loaded = [
-            name
-            for host in rivals
-            for name in host.loaded
-            if name != wanted and self._host_of.get(name) is host
-        ]
-        return min(loaded, key=lambda name: self._used.get(name, -1), default=None)
+        loaded = sorted(
+            (name for host in rivals for name in host.loaded if self._host_of.get(name) is host),
+            key=lambda name: self._used.get(name, -1),
+        )
+        stays = wanted or (loaded[-1] if loaded else None)
+        return next((name for name in loaded if name != stays), None)
 
     def _reasons(self, pipeline: str, host: HostProcess) -> list[str]:
         if not host.ready:

@@ -182,6 +182,7 @@ class HostProcess:
     def unload(self, pipeline: str) -> None:
         """Have a pipeline's memory given back between two runs; a host that does not is ended."""
         child = self._need()
+        log.info("host.unloads", pipeline=pipeline)
         deadline = time.monotonic() + _UNLOAD_SECONDS
         with suppress(ProtocolError, OSError):
             child.channel.send(Unload(pipeline))

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,9 @@ def test_a_host_that_keeps_its_memory_is_ended(
     assert warm(host) == {"far"}
 
 
-def test_preloaded_pipelines_share_the_budget(make_pool: MakePool, bare_python: str) -> None:
+def test_preloaded_pipelines_share_the_budget(
+    make_pool: MakePool, bare_python: str, process_log: StringIO
+) -> None:
     """What is loaded before it is needed makes room like anything else."""
     pool = make_pool(
         preload=("one", "far"),
@@ -113,15 +116,17 @@ def test_preloaded_pipelines_share_the_budget(make_pool: MakePool, bare_python: 
         WORKER_PIPELINES="one=scripted_pipeline:Scripted "
         f"far=scripted_pipeline:Scripted@{bare_python}",
     )
-    seen = set()
 
     def settled() -> bool:
         pool.ensure_started()
-        seen.update(status.name for status in pool.statuses() if status.warm)
-        return seen == {"one", "far"}
+        said = process_log.getvalue()
+        return (
+            "one is set up" in said
+            and "far is set up" in said
+            and sum(status.warm for status in pool.statuses()) == 1
+        )
 
-    until(settled, "loading of both")
-    assert sum(status.warm for status in pool.statuses()) == 1
+    until(settled, "loading of both, and dropping of one")
 
 
 def pids(platform: Platform, host: RunHost, count: int) -> list[float]:
