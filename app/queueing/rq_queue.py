@@ -5,16 +5,14 @@ so everything runs in a thread.
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Iterable
-from typing import TypeVar, cast
+from typing import TypeVar
 from uuid import UUID
 
 import redis
 from rq import Queue
 from rq.command import send_command
 from rq.intermediate_queue import IntermediateQueue
-from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
 
 from app.jobs.admission import AdmittedAttempt
@@ -79,23 +77,17 @@ class RqQueues:
                     ]
                 )
 
-    async def present(self, queue: str) -> set[UUID]:
-        """Attempts that wait in a queue or that a worker has just taken from it.
+    async def waiting(self, queue: str) -> set[UUID]:
+        """Attempts that wait in a queue.
+
+        RQ also notes what a worker has taken, until a time by that worker's clock: no proof that
+        anybody still has it.
 
         Raises:
             QueueUnavailableError
         """
-        return await self._run(self._present, queue)
-
-    def _present(self, name: str) -> set[UUID]:
-        queue = self._queue(name)
-        # Entries whose time is over belong to workers that have died.
-        alive = self._redis.zrangebyscore(
-            StartedJobRegistry(queue=queue).key, int(time.time()), "+inf"
-        )
-        taken = [str(item, "ascii").partition(":")[0] for item in cast("list[bytes]", alive)]
-        waiting = queue.get_job_ids()
-        return {UUID(item) for item in (*waiting, *taken) if _is_uuid(item)}
+        found = await self._run(lambda: self._queue(queue).get_job_ids())
+        return {UUID(item) for item in found if _is_uuid(item)}
 
     async def remove(self, queue: str, attempt_ids: Iterable[UUID]) -> None:
         """Take attempts out of a queue if they still wait there.

@@ -96,7 +96,7 @@ async def test_redis_away_loses_nothing(
     job = await ada.job()
     await worker.report()
     nowhere = RqQueues("redis://127.0.0.1:1/0")
-    cut_off = Dispatcher(database, nowhere, settings, verify_after_seconds=0)
+    cut_off = Dispatcher(database, nowhere, settings, lost_after_seconds=0)
 
     assert await cut_off.run_once() == 1
     assert await cut_off.push_lost() == 0
@@ -153,3 +153,26 @@ async def test_stranded_attempts_are_withdrawn(
     again = await dispatch(database, dispatcher, job["id"])
     assert again != attempt_id
     assert (await worker.claim(again)).status_code == 200
+
+
+async def test_nothing_is_pushed_again_while_no_api_answers(
+    people: People,
+    worker: FakeWorker,
+    database: Database,
+    dispatcher: Dispatcher,
+    redis: Redis,
+) -> None:
+    """A worker that has taken an attempt cannot claim it then, and the next one could not either."""
+    ada = await people.make()
+    job = await ada.job()
+    await worker.report()
+    await dispatch(database, dispatcher, job["id"])
+    redis.flushall()
+
+    async with database.transaction() as session:
+        await session.execute(text("UPDATE api_processes SET seen_at = now() - interval '1 min'"))
+    assert await dispatcher.push_lost() == 0
+
+    async with database.transaction() as session:
+        await session.execute(text("UPDATE api_processes SET seen_at = now()"))
+    assert await dispatcher.push_lost() == 1
