@@ -10,6 +10,8 @@ from typing import TypeVar
 from uuid import UUID
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from rq import Queue
 from rq.command import send_command
 from rq.intermediate_queue import IntermediateQueue
@@ -23,6 +25,9 @@ from contract.tasks import RUN_ATTEMPT
 log = get_logger(__name__)
 
 T = TypeVar("T")
+
+REDIS_SECONDS = 5.0
+"""How long Redis is waited for."""
 
 _BATCH = 100
 _RESULT_TTL = 500
@@ -43,9 +48,7 @@ class RqQueues:
     """
 
     def __init__(self, redis_url: str) -> None:
-        self._redis = redis.Redis.from_url(
-            redis_url, socket_timeout=5, socket_connect_timeout=5, health_check_interval=30
-        )
+        self._redis = _connect(redis_url)
 
     async def push(self, attempts: Iterable[AdmittedAttempt]) -> None:
         """Push attempts; the RQ job's id is the attempt's, and RQ never retries by itself.
@@ -129,7 +132,7 @@ class WorkerCommands:
     """
 
     def __init__(self, redis_url: str) -> None:
-        self._redis = redis.Redis.from_url(redis_url, socket_timeout=5, socket_connect_timeout=5)
+        self._redis = _connect(redis_url)
 
     async def stop(self, worker_name: str, attempt_id: UUID) -> None:
         """Ask a worker to stop an attempt; quietly nothing if Redis is away."""
@@ -143,6 +146,18 @@ class WorkerCommands:
     async def close(self) -> None:
         """Close the connections."""
         await asyncio.to_thread(self._redis.close)
+
+
+def _connect(url: str) -> redis.Redis:
+    """A client that asks once: what got no answer may have arrived, and is looked for."""
+    client: redis.Redis = redis.Redis.from_url(
+        url,
+        socket_timeout=REDIS_SECONDS,
+        socket_connect_timeout=REDIS_SECONDS,
+        health_check_interval=30,
+        retry=Retry(NoBackoff(), 0),
+    )
+    return client
 
 
 def _is_uuid(text: str) -> bool:

@@ -6,6 +6,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
@@ -27,6 +28,22 @@ class Mode(StrEnum):
     """It arrives nowhere, and nothing comes back."""
     CUT_ANSWER = "cut answer"
     """It arrives; its answer is swallowed and the connection closed."""
+    CUT_MIDWAY = "cut midway"
+    """It arrives; half of the beginning of its answer comes back, then the connection closes."""
+    HOLD_ANSWER = "hold answer"
+    """It arrives; nothing comes back, and the connection stays open."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fault:
+    """What to do, and with which requests.
+
+    `when` names what a connection must have carried, each in a piece of its own and in this order;
+    the last one is the first that is broken.
+    """
+
+    mode: Mode
+    when: tuple[bytes, ...] = ()
 
 
 class FaultProxy:
@@ -38,7 +55,7 @@ class FaultProxy:
         self.delay_seconds = delay_seconds
         self.target_port = target_port
         self.stopping = threading.Event()
-        self._mode, self._when = Mode.PASS, b""
+        self.fault = Fault(Mode.PASS)
         self._threads: list[threading.Thread] = []
         self._listener = socket.create_server((HOST, 0))
         self._listener.settimeout(TICK)
@@ -49,21 +66,18 @@ class FaultProxy:
         """Where an HTTP client is to call."""
         return f"http://{HOST}:{self.port}"
 
-    def break_requests(self, mode: Mode, when: bytes = b"") -> None:
+    def instead_of(self, url: str) -> str:
+        """The same address, by this way."""
+        return url.replace(f":{self.target_port}", f":{self.port}")
+
+    def break_requests(self, mode: Mode, *when: bytes) -> None:
         """From now on do this to requests that contain `when`; let the others pass."""
         self.hurt.clear()
-        self._mode, self._when = mode, when
+        self.fault = Fault(mode, when)
 
     def heal(self) -> None:
-        """Let everything pass."""
-        self._mode = Mode.PASS
-
-    def mode_of(self, data: bytes) -> Mode:
-        """What to do with a request."""
-        mode = self._mode if self._when in data else Mode.PASS
-        if mode is not Mode.PASS:
-            self.hurt.set()
-        return mode
+        """Let everything pass; what has gone into a black hole has gone."""
+        self.fault = Fault(Mode.PASS)
 
     def __enter__(self) -> Self:
         self._start(self._accept)
@@ -104,6 +118,8 @@ class _Link:
         self._client = client
         self._server = server
         self._mode = Mode.PASS
+        self._fault = Fault(Mode.PASS)
+        self._wanted: list[bytes] = []
         self._closed = threading.Event()
         for end in (client, server):
             end.settimeout(TICK)
@@ -114,7 +130,7 @@ class _Link:
             for data in self._read(self._client):
                 # A request may come in several parts; what befell the first befalls the rest.
                 if self._mode in {Mode.PASS, Mode.DELAY}:
-                    self._mode = self._proxy.mode_of(data)
+                    self._mode = self._mode_of(data)
                 if self._mode is Mode.RESET:
                     linger_not = struct.pack("ii", 1, 0)
                     self._client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_not)
@@ -130,10 +146,28 @@ class _Link:
         """From the server to the client, until either closes or an answer is swallowed."""
         with self._server, contextlib.suppress(OSError):
             for data in self._read(self._server):
-                if self._mode is Mode.CUT_ANSWER:
+                if self._mode is Mode.HOLD_ANSWER:
+                    continue
+                if self._mode is Mode.CUT_MIDWAY:
+                    self._client.sendall(data[: len(data) // 2])
+                if self._mode in {Mode.CUT_ANSWER, Mode.CUT_MIDWAY}:
                     break
                 self._client.sendall(data)
         self._closed.set()
+
+    def _mode_of(self, data: bytes) -> Mode:
+        if self._fault is not self._proxy.fault:
+            self._fault = self._proxy.fault
+            self._wanted = list(self._fault.when)
+        if self._wanted:
+            if self._wanted[0] not in data:
+                return Mode.PASS
+            if len(self._wanted) > 1:
+                del self._wanted[0]
+                return Mode.PASS
+        if self._fault.mode is not Mode.PASS:
+            self._proxy.hurt.set()
+        return self._fault.mode
 
     def _read(self, end: socket.socket) -> "_Chunks":
         return _Chunks(end, lambda: self._closed.is_set() or self._proxy.stopping.is_set())

@@ -162,7 +162,7 @@ async def test_nothing_is_pushed_again_while_no_api_answers(
     dispatcher: Dispatcher,
     redis: Redis,
 ) -> None:
-    """A worker that has taken an attempt cannot claim it then, and the next one could not either."""
+    """Whoever has taken an attempt cannot claim it then, and the next one could not either."""
     ada = await people.make()
     job = await ada.job()
     await worker.report()
