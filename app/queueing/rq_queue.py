@@ -10,8 +10,6 @@ from typing import TypeVar
 from uuid import UUID
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 from rq import Queue
 from rq.command import send_command
 from rq.intermediate_queue import IntermediateQueue
@@ -149,13 +147,12 @@ class WorkerCommands:
 
 
 def _connect(url: str) -> redis.Redis:
-    """A client that asks once: what got no answer may have arrived, and is looked for."""
+    """A client that asks once: what got no answer may have arrived, and is looked for later."""
     client: redis.Redis = redis.Redis.from_url(
         url,
         socket_timeout=REDIS_SECONDS,
         socket_connect_timeout=REDIS_SECONDS,
         health_check_interval=30,
-        retry=Retry(NoBackoff(), 0),
     )
     return client
 
