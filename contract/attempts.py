@@ -94,12 +94,29 @@ class FailureCode(StrEnum):
     PIPELINE_ERROR = "PIPELINE_ERROR"
 
 
+SHORT_LOG = 65_536
+"""The longest run log, in characters, that a report carries; a longer one is uploaded."""
+
+
+RunLog = Annotated[
+    str | None,
+    Field(
+        max_length=SHORT_LOG,
+        description="the run's log, if it is short; it becomes the artifact run.log",
+    ),
+]
+
+
 class AttemptSucceeded(Message):
-    """The pipeline ended well and everything it made has been committed."""
+    """The pipeline ended well and everything it made has been uploaded."""
 
     outcome: Literal["succeeded"] = "succeeded"
-    artifact_ids: list[UUID] = Field(max_length=1000)
+    artifact_ids: list[UUID] = Field(
+        max_length=1000,
+        description="everything it made, by ticket; what is not committed yet is committed now",
+    )
     metrics: dict[Text, FiniteFloat] = Field(default_factory=dict, max_length=100)
+    log: RunLog = None
 
 
 class AttemptFailed(Message):
@@ -110,12 +127,14 @@ class AttemptFailed(Message):
     message: str = Field(max_length=2000)
     permanent: bool = Field(description="the same input would fail again")
     log_tail: str = Field(default="", max_length=20_000)
+    log: RunLog = None
 
 
 class AttemptCancelled(Message):
     """The worker stopped because it was asked to."""
 
     outcome: Literal["cancelled"] = "cancelled"
+    log: RunLog = None
 
 
 class AttemptReleased(Message):
@@ -123,6 +142,7 @@ class AttemptReleased(Message):
 
     outcome: Literal["released"] = "released"
     reason: str = Field(max_length=500)
+    log: RunLog = None
 
 
 FinishRequest = Annotated[

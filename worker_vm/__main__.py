@@ -17,6 +17,7 @@ from worker_vm import __version__, doctor, tasks
 from worker_vm.api_client import ApiClient
 from worker_vm.config import WorkerSettings, load_settings
 from worker_vm.host_pool import HostPool
+from worker_vm.http_client import STORAGE_READ_SECONDS, make_client
 from worker_vm.logs import configure_logging, get_logger
 from worker_vm.presence import Presence, unique_name
 from worker_vm.redis_link import PatientRetry, connect
@@ -93,7 +94,9 @@ def serve(settings: WorkerSettings, pool: HostPool, *, burst: bool) -> int:
     name = unique_name()
     open_api = partial(ApiClient, settings.api_url, settings.worker_api_key)
     workspace = Workspace(settings.work_dir)
-    run_host = RunHost(name, open_api, workspace.folder, pool)
+    api = open_api()
+    storage = make_client(read_seconds=STORAGE_READ_SECONDS)
+    run_host = RunHost(name, api, storage, workspace.folder, pool)
     tasks.configure(run_host)
     retry = PatientRetry()
     worker = WarmWorker(
@@ -139,6 +142,8 @@ def serve(settings: WorkerSettings, pool: HostPool, *, burst: bool) -> int:
         left_over.stop()
         pool.stop()
         workspace.close()
+        api.close()
+        storage.close()
         log.info("worker.stopped", worker=name)
     return 0 if asked or burst else 1
 

@@ -1,4 +1,4 @@
-"""Delivering a finished run: its files, its log and the report, until the app has them."""
+"""Delivering a finished run: its files, and the report with its log, until the app has them."""
 
 import shutil
 import time
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import httpx
 
-from contract.artifacts import ArtifactRecord
 from contract.attempts import (
+    SHORT_LOG,
     AttemptReleased,
     AttemptSucceeded,
     FailureCode,
@@ -106,50 +106,62 @@ class Delivery:
     def _with_files(self, report: AttemptSucceeded) -> FinishRequest:
         """The report with everything uploaded, or the failure that came in its way."""
         try:
-            records = self._uploads.drain()
-        except Exception as error:
-            # Whatever it was: a run that has ended is reported.
-            reason = self._control.reason
-            if reason is StopReason.SHUTDOWN:
-                raise _InterruptedError from error
-            if reason is StopReason.LOST:
-                raise AttemptLostError(409, "ATTEMPT_SUPERSEDED", "told meanwhile") from error
-            if reason is not None and reason is not StopReason.UPLOAD_FAILED:
-                stopped = self._verdicts.of_stop(reason)
-                if stopped is not None:
-                    return stopped
-            failure = self._uploads.failure or error
-            if isinstance(failure, PipelineError) and failure.code == (
-                FailureCode.STORAGE_UNAVAILABLE
-            ):
-                log.warning("delivery.gave_up", reason=failure.message)
-            return self._verdicts.of_error(failure)
-        ids = [record.artifact_id for record in records]
+            ids = self._uploads.drain()
+        except Exception as error:  # noqa: BLE001  (a run that has ended is reported)
+            return self._without_files(error)
         return report.model_copy(update={"artifact_ids": ids})
 
+    def _without_files(self, error: Exception) -> FinishRequest:
+        """What to report instead of a success whose files could not be handed over."""
+        reason = self._control.reason
+        if reason is StopReason.SHUTDOWN:
+            raise _InterruptedError from error
+        if reason is StopReason.LOST:
+            raise AttemptLostError(409, "ATTEMPT_SUPERSEDED", "told meanwhile") from error
+        if reason is not None and reason is not StopReason.UPLOAD_FAILED:
+            stopped = self._verdicts.of_stop(reason)
+            if stopped is not None:
+                return stopped
+        failure = self._uploads.failure or error
+        if isinstance(failure, PipelineError) and failure.code == FailureCode.STORAGE_UNAVAILABLE:
+            log.warning("delivery.gave_up", reason=failure.message)
+        return self._verdicts.of_error(failure)
+
     def _report(self, report: FinishRequest) -> str:
-        record = None
-        stopped = self._control.reason is not None
-        if not isinstance(report, AttemptReleased) or stopped:
-            record = self._upload_log()
-        if isinstance(report, AttemptSucceeded) and record is not None:
-            ids = [*report.artifact_ids, record.artifact_id]
-            report = report.model_copy(update={"artifact_ids": ids})
-        try:
-            self._finish(report)
-        except AttemptLostError:
-            raise
-        except ApiRefusedError as error:
-            if isinstance(error, WorkerKeyRefusedError) or not isinstance(report, AttemptSucceeded):
+        if not isinstance(report, AttemptReleased) or self._control.reason is not None:
+            report = self._with_log(report)
+        for instead in (self._with_committed_files, self._with_refusal):
+            try:
+                self._finish(report)
+            except (AttemptLostError, WorkerKeyRefusedError):
                 raise
-            log.warning("finish.refused", reason=str(error))
-            report = self._verdicts.failed(
-                FailureCode.INVALID_OUTPUT,
-                f"The result was refused: {error.detail}",
-                permanent=False,
-            )
-            self._finish(report)
+            except ApiRefusedError as error:
+                if not isinstance(report, AttemptSucceeded):
+                    raise
+                log.warning("finish.refused", reason=str(error))
+                report = instead(report, error)
+            else:
+                return report.outcome
+        self._finish(report)
         return report.outcome
+
+    def _with_committed_files(self, report: AttemptSucceeded, _: ApiRefusedError) -> FinishRequest:
+        """A file may have been damaged on its way: one by one each is tried several times."""
+        try:
+            ids = self._uploads.commit_rest(self._uploader(self._patience.upload))
+        except (AttemptLostError, WorkerKeyRefusedError):
+            raise
+        except Exception as error:  # noqa: BLE001  (a run that has ended is reported)
+            return self._without_files(error).model_copy(update={"log": report.log})
+        return report.model_copy(update={"artifact_ids": ids})
+
+    def _with_refusal(self, report: AttemptSucceeded, error: ApiRefusedError) -> FinishRequest:
+        failed = self._verdicts.failed(
+            FailureCode.INVALID_OUTPUT,
+            f"The result was refused: {error.detail}",
+            permanent=False,
+        )
+        return failed.model_copy(update={"log": report.log})
 
     def _finish(self, report: FinishRequest) -> None:
         """Deliver the report; the body stays the same, so that a repeat is recognised."""
@@ -164,23 +176,29 @@ class Delivery:
         )
         log.info("finish.reported", outcome=report.outcome, job_status=reply.job_status)
 
-    def _upload_log(self) -> ArtifactRecord | None:
-        """Hand over the run's log, if it can be done soon."""
-        uploader = FileUploader(
-            self._api, self._storage, policy=self._patience.log_upload, pause=self._pause
-        )
+    def _with_log(self, report: FinishRequest) -> FinishRequest:
+        """The report with the run's log; a long one is uploaded, if that can be done soon."""
         try:
             self._lines.flush()
-            if self._lines.path.stat().st_size == 0:
-                return None
-            # A copy, since this very upload writes lines too.
-            folder = self._folder / "log"
-            folder.mkdir(exist_ok=True)
-            path = Path(shutil.copyfile(self._lines.path, folder / LOG_NAME))
-            return uploader.upload(Upload(ArtifactKind.LOG, path, "text/plain"))
+            text = self._lines.path.read_text(encoding="utf-8", errors="replace")
+            if len(text) <= SHORT_LOG:
+                return report.model_copy(update={"log": text or None})
+            self._upload_log()
         except Exception as error:  # noqa: BLE001  (the outcome matters more than its log)
             log.warning("log.not_uploaded", reason=str(error))
-            return None
+        return report
+
+    def _upload_log(self) -> None:
+        # A copy, since this very upload writes lines too.
+        folder = self._folder / "log"
+        folder.mkdir(exist_ok=True)
+        path = Path(shutil.copyfile(self._lines.path, folder / LOG_NAME))
+        uploader = self._uploader(self._patience.log_upload)
+        uploader.upload(Upload(ArtifactKind.LOG, path, "text/plain"))
+
+    def _uploader(self, policy: RetryPolicy) -> FileUploader:
+        """One that goes on although the run has ended."""
+        return FileUploader(self._api, self._storage, policy=policy, pause=self._pause)
 
     def _pause(self, seconds: float) -> bool:
         """Wait between tries; whether to stop trying. A cancelled job's report is still wanted."""

@@ -5,6 +5,9 @@ from functools import cache
 
 import httpx
 
+STORAGE_READ_SECONDS = 120
+"""How long storage may be silent: it may be slow with large files."""
+
 DIRECT = ("all://localhost", "all://127.0.0.1", "all://[::1]")
 """Addresses of this machine: never asked of a proxy, whatever the environment says."""
 

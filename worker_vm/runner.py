@@ -3,13 +3,14 @@
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 from uuid import UUID, uuid4
 
+import httpx
 from structlog.contextvars import bound_contextvars
 
 from contract.attempts import AttemptSucceeded, ClaimRequest, FinishRequest, JobSpec
@@ -26,7 +27,6 @@ from worker_vm.delivery import LOG_NAME, LOST, UNDELIVERED, Delivery, Patience
 from worker_vm.downloads import download_inputs
 from worker_vm.host_pool import HostPool, PipelineUnavailableError, inputs_as_text
 from worker_vm.host_protocol import Run
-from worker_vm.http_client import make_client
 from worker_vm.logs import get_logger, run_log
 from worker_vm.reporter import RunReporter
 from worker_vm.supervisor import Mailbox, Signal, Supervisor, Timings
@@ -35,7 +35,6 @@ from worker_vm.verdicts import Verdicts, finite
 
 log = get_logger(__name__)
 
-STORAGE_READ_SECONDS = 120
 NOT_RUN = "not run"
 
 
@@ -45,13 +44,15 @@ class RunHost:
 
     Args:
         worker_name: what the worker registered as.
-        open_api: makes an API client; called for each run.
+        api: the API, over connections that outlive a run.
+        storage: a client that doesn't carry the worker key.
         work_root: where private folders are made.
         pool: the pipeline hosts.
     """
 
     worker_name: str
-    open_api: Callable[[], ApiClient]
+    api: ApiClient
+    storage: httpx.Client
     work_root: Path
     pool: HostPool
     patience: Patience = field(default_factory=Patience)
@@ -89,11 +90,11 @@ def run_attempt(host: RunHost, attempt_id: UUID) -> str:
     host.mailbox = SimpleQueue()
     if host.ending:
         host.mailbox.put(Signal.SHUTDOWN)
-    with bound_contextvars(attempt_id=str(attempt_id)), host.open_api() as api:
+    with bound_contextvars(attempt_id=str(attempt_id)):
         # Before the claim: what cannot be run here for want of disk must not be claimed.
         folder = Path(tempfile.mkdtemp(prefix="run-", dir=host.work_root))
         try:
-            claimed = _claim(host, api, attempt_id)
+            claimed = _claim(host, attempt_id)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -101,7 +102,7 @@ def run_attempt(host: RunHost, attempt_id: UUID) -> str:
             shutil.rmtree(folder, ignore_errors=True)
             return NOT_RUN
         spec, claimed_at = claimed
-        with _attempt(host, api, spec, folder, claimed_at) as attempt:
+        with _attempt(host, spec, folder, claimed_at) as attempt:
             return attempt.run()
 
 
@@ -120,8 +121,7 @@ def deliver_spooled(host: RunHost, folder: Path) -> str:
     spec = outcome.spec
     with (
         bound_contextvars(attempt_id=str(spec.attempt_id)),
-        host.open_api() as api,
-        _attempt(host, api, spec, folder, time.monotonic()) as attempt,
+        _attempt(host, spec, folder, time.monotonic()) as attempt,
     ):
         log.info("spool.found", files=len(outcome.files))
         uploads = [
@@ -132,7 +132,7 @@ def deliver_spooled(host: RunHost, folder: Path) -> str:
         return attempt.deliver(outcome.report, uploads)
 
 
-def _claim(host: RunHost, api: ApiClient, attempt_id: UUID) -> tuple[JobSpec, float] | None:
+def _claim(host: RunHost, attempt_id: UUID) -> tuple[JobSpec, float] | None:
     """The claimed attempt and `time.monotonic()` before; None if it is not to be run any more."""
     # Drawn once: a repeat after a lost answer is recognised as the same claim.
     request = ClaimRequest(worker_name=host.worker_name, claim_id=uuid4())
@@ -140,7 +140,7 @@ def _claim(host: RunHost, api: ApiClient, attempt_id: UUID) -> tuple[JobSpec, fl
     def claim() -> tuple[JobSpec, float]:
         # Of this try: waiting for the API is not charged to the run.
         before = time.monotonic()
-        return api.claim(attempt_id, request), before
+        return host.api.claim(attempt_id, request), before
 
     try:
         spec, claimed_at = retry(
@@ -162,7 +162,7 @@ def _claim(host: RunHost, api: ApiClient, attempt_id: UUID) -> tuple[JobSpec, fl
 
 @contextmanager
 def _attempt(
-    host: RunHost, api: ApiClient, spec: JobSpec, folder: Path, claimed_at: float
+    host: RunHost, spec: JobSpec, folder: Path, claimed_at: float
 ) -> Iterator["AttemptRun"]:
     """Everything around one attempt; its folder goes with it, unless it has to be kept."""
     with ExitStack() as stack:
@@ -174,7 +174,7 @@ def _attempt(
                 traceparent=spec.traceparent,
             )
         )
-        attempt = AttemptRun(host, api, spec, folder, claimed_at, stack)
+        attempt = AttemptRun(host, spec, folder, claimed_at, stack)
         stack.callback(attempt.clean_up)
         yield attempt
 
@@ -184,17 +184,15 @@ class AttemptRun:
 
     Args:
         host: the process.
-        api: the API.
         spec: the attempt.
         folder: its private folder.
         claimed_at: `time.monotonic()` before the claim.
         stack: closes what is opened here.
     """
 
-    def __init__(  # noqa: PLR0917
+    def __init__(
         self,
         host: RunHost,
-        api: ApiClient,
         spec: JobSpec,
         folder: Path,
         claimed_at: float,
@@ -205,15 +203,14 @@ class AttemptRun:
         self._folder = folder
         # Until the app has the outcome, or does not want it, the folder may be all there is of it.
         self._outcome = UNDELIVERED
-        attempt_api = api.attempt(spec)
-        self._storage = stack.enter_context(make_client(read_seconds=STORAGE_READ_SECONDS))
+        attempt_api = host.api.attempt(spec)
         lines = stack.enter_context(run_log(folder / LOG_NAME, hide=folder))
         self._control = RunControl()
         self._verdicts = Verdicts(spec, lines, folder)
         self._uploads = UploadQueue(
             FileUploader(
                 attempt_api,
-                self._storage,
+                host.storage,
                 policy=host.patience.upload,
                 pause=self._control.pause,
             ),
@@ -221,7 +218,7 @@ class AttemptRun:
         )
         self._delivery = Delivery(
             attempt_api,
-            self._storage,
+            host.storage,
             folder,
             control=self._control,
             uploads=self._uploads,
@@ -286,7 +283,7 @@ class AttemptRun:
         spec = self._spec
         self._host.pool.require(spec.pipeline)
         inputs = download_inputs(
-            self._storage,
+            self._host.storage,
             spec.inputs,
             self._folder / "inputs",
             policy=self._host.patience.download,

@@ -1,4 +1,8 @@
-"""Artifacts: uploaded in order, in the background, straight to storage."""
+"""Artifacts: uploaded in order, in the background, straight to storage.
+
+What people want to see while the job runs is committed at once. The rest is committed with the
+report: a call less for each file, and nothing is shown of a run that fails.
+"""
 
 import contextvars
 import errno
@@ -7,10 +11,12 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import BinaryIO, TypeVar
+from uuid import UUID
 
 import httpx
 
@@ -44,6 +50,13 @@ COMMIT_TRIES = 3
 T = TypeVar("T")
 
 _CHUNK = 1 << 18
+
+
+SHOWN_AT_ONCE = frozenset({ArtifactKind.PREVIEW, ArtifactKind.CHECKPOINT})
+"""Kinds that are of use while the job runs; the rest is committed with the report."""
+
+LARGE_BYTES = 1 << 20
+"""From this size on a file is committed by itself, since the app reads all of it."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +98,27 @@ def open_regular(path: Path) -> BinaryIO:
     return open(descriptor, "rb")  # noqa: PTH123  (the caller closes it)
 
 
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Say of a failure which file it concerns, and what it means for the run."""
+    try:
+        yield
+    except (AttemptLostError, WorkerKeyRefusedError):
+        raise
+    except ApiRefusedError as error:
+        raise PipelineError(
+            FailureCode.INVALID_OUTPUT,
+            f"The result file {name} was refused: {error.detail}",
+            permanent=True,
+        ) from error
+    except (ApiUnavailableError, StorageUnavailableError) as error:
+        raise PipelineError(
+            FailureCode.STORAGE_UNAVAILABLE,
+            f"The result file {name} could not be stored: {error}.",
+            permanent=False,
+        ) from error
+
+
 class FileUploader:
     """Uploads one file at a time: ticket, PUT, commit, each tried again.
 
@@ -108,38 +142,39 @@ class FileUploader:
         self._policy = policy
         self._pause = pause
 
-    def upload(self, upload: Upload) -> ArtifactRecord:
-        """Bring one file into storage and have it checked.
+    def upload(self, upload: Upload) -> UUID:
+        """Bring one file into storage and have it checked; the artifact's id.
 
         Raises:
             PipelineError: STORAGE_UNAVAILABLE, or INVALID_OUTPUT when the app refuses the file.
             AttemptLostError: the attempt is somebody else's.
         """
         request = describe_file(upload)
-        try:
-            record = self._upload(upload.path, request)
-        except (AttemptLostError, WorkerKeyRefusedError):
-            raise
-        except ApiRefusedError as error:
-            raise PipelineError(
-                FailureCode.INVALID_OUTPUT,
-                f"The result file {request.name} was refused: {error.detail}",
-                permanent=True,
-            ) from error
-        except (ApiUnavailableError, StorageUnavailableError) as error:
-            raise PipelineError(
-                FailureCode.STORAGE_UNAVAILABLE,
-                f"The result file {request.name} could not be stored: {error}.",
-                permanent=False,
-            ) from error
-        log.info(
-            "artifact.uploaded", kind=record.kind, name=record.name, size_bytes=record.size_bytes
-        )
-        return record
+        with _explained(request.name):
+            artifact_id = self._upload(upload.path, request).artifact_id
+        log.info("artifact.uploaded", kind=upload.kind, name=request.name, bytes=request.size_bytes)
+        return artifact_id
+
+    def store(self, upload: Upload) -> tuple[UUID, bool]:
+        """Bring one file into storage; if it can wait for the report, it is not committed yet.
+
+        Returns:
+            The artifact's id, and whether it has been committed.
+
+        Raises:
+            As `upload`.
+        """
+        request = describe_file(upload)
+        if upload.kind in SHOWN_AT_ONCE or request.size_bytes >= LARGE_BYTES:
+            return self.upload(upload), True
+        with _explained(request.name):
+            ticket = self._patiently(request.name, lambda: self._put(upload.path, request))
+        log.info("artifact.stored", kind=upload.kind, name=request.name, bytes=request.size_bytes)
+        return ticket.ticket_id, False
 
     def _upload(self, path: Path, request: UploadTicketRequest) -> ArtifactRecord:
         for number in range(1, COMMIT_TRIES + 1):
-            ticket = self._patiently(request.name, lambda: self._store(path, request))
+            ticket = self._patiently(request.name, lambda: self._put(path, request))
             commit = ArtifactCommit(ticket_id=ticket.ticket_id)
             try:
                 return self._patiently(request.name, lambda c=commit: self._api.commit(c))  # type: ignore[misc]
@@ -165,7 +200,7 @@ class FileUploader:
             ),
         )
 
-    def _store(self, path: Path, request: UploadTicketRequest) -> UploadTicket:
+    def _put(self, path: Path, request: UploadTicketRequest) -> UploadTicket:
         """PUT the file under a fresh ticket, since the last one may have expired."""
         ticket = self._api.upload_ticket(request)
         headers = httpx.Headers(
@@ -204,7 +239,8 @@ class UploadQueue:
         self._failure: Exception | None = None
         self._thread: threading.Thread | None = None
         self.submitted: list[Upload] = []
-        self.records: list[ArtifactRecord] = []
+        self._ids: list[UUID] = []
+        self._uncommitted: dict[UUID, Upload] = {}
 
     def submit(self, upload: Upload) -> None:
         """Upload a file as soon as those before it are done."""
@@ -217,8 +253,8 @@ class UploadQueue:
         self.submitted.append(upload)
         self._waiting.put(upload)
 
-    def drain(self) -> list[ArtifactRecord]:
-        """Wait for all uploads; what was committed, in order.
+    def drain(self) -> list[UUID]:
+        """Wait for all uploads; the ids of what is in storage, in order.
 
         Raises:
             PipelineError: an upload failed.
@@ -228,7 +264,25 @@ class UploadQueue:
         if self._failure is not None and not isinstance(self._failure, AttemptLostError):
             raise self._failure
         self._control.check()
-        return self.records
+        return self._ids
+
+    def commit_rest(self, uploader: FileUploader) -> list[UUID]:
+        """Upload and commit one by one what was to be committed with the report.
+
+        Args:
+            uploader: one that goes on although the run has ended.
+
+        Returns:
+            As `drain`.
+
+        Raises:
+            As `FileUploader.upload`.
+        """
+        for position, id_ in enumerate(self._ids):
+            upload = self._uncommitted.pop(id_, None)
+            if upload is not None:
+                self._ids[position] = uploader.upload(upload)
+        return self._ids
 
     def discard(self) -> None:
         """Drop what has not begun and wait for the upload under way."""
@@ -245,7 +299,10 @@ class UploadQueue:
             if self._control.stopped.is_set():
                 return
             try:
-                self.records.append(self._uploader.upload(upload))
+                id_, committed = self._uploader.store(upload)
+                self._ids.append(id_)
+                if not committed:
+                    self._uncommitted[id_] = upload
             except AttemptLostError as error:
                 log.warning("attempt.lost", reason=str(error))
                 self._failure = error

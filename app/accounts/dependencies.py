@@ -17,7 +17,7 @@ _worker_key = APIKeyHeader(
 )
 
 
-def get_authenticator(request: Request) -> Authenticator:
+async def get_authenticator(request: Request) -> Authenticator:
     """The process's authenticator."""
     authenticator: Authenticator = request.app.state.authenticator
     return authenticator

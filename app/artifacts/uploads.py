@@ -24,7 +24,7 @@ from app.catalog.parameters import UploadParameter
 from app.config import Settings
 from app.db.base import new_id
 from app.errors import AppError
-from app.storage.base import ObjectStore
+from app.storage.base import ObjectStart, ObjectStore
 from contract.kinds import ArtifactKind
 
 
@@ -136,7 +136,7 @@ async def check_upload(
         UploadTypeError: the first bytes are of no accepted type, whatever the name says.
         StorageUnavailableError: storage cannot be asked.
     """
-    found = await store.stat(ticket.object_key)
+    found = await store.read_start(ticket.object_key, HEAD_BYTES)
     if found is None:
         expired = ticket.expires_at < datetime.now(UTC)
         raise _wrong(parameter, UploadExpiredError if expired else UploadMissingError)
@@ -155,8 +155,7 @@ async def check_upload(
         )
     if not found.size_bytes:
         raise _wrong(parameter, UploadTypeError, "The file is empty. Upload it again.")
-    head = await store.read_start(ticket.object_key, HEAD_BYTES)
-    media_type = media_type_of(head)
+    media_type = media_type_of(found.head)
     if media_type is None or media_type not in parameter.accept:
         accepted = ", ".join(sorted(parameter.accept))
         raise _wrong(
@@ -166,7 +165,7 @@ async def check_upload(
             f"accepted are {accepted}.",
         )
     if parameter.max_pixels:
-        await _check_picture_size(store, ticket, parameter, parameter.max_pixels, head)
+        await _check_picture_size(store, ticket, parameter, parameter.max_pixels, found)
     if ticket.sha256 is not None and await store.sha256(ticket.object_key) != ticket.sha256:
         raise _wrong(
             parameter,
@@ -181,7 +180,7 @@ async def _check_picture_size(
     ticket: UploadTicket,
     parameter: UploadParameter,
     max_pixels: int,
-    head: bytes,
+    found: ObjectStart,
 ) -> None:
     """Refuse a picture with too many pixels before anybody decodes it.
 
@@ -189,10 +188,11 @@ async def _check_picture_size(
         UploadTypeError: its header does not say how large it is.
         ImageTooLargeError: it is too large.
     """
-    size = picture_size(head)
-    if size is None and len(head) == HEAD_BYTES:
+    size = picture_size(found.head)
+    if size is None and not found.is_whole:
         # A JPEG may have a lot of other things first.
-        size = picture_size(await store.read_start(ticket.object_key, LONG_HEAD_BYTES))
+        longer = await store.read_start(ticket.object_key, LONG_HEAD_BYTES)
+        size = picture_size(longer.head) if longer else None
     if size is None:
         raise _wrong(
             parameter,

@@ -1,11 +1,11 @@
 """Sessions: one commit, at the edge of the request; services only flush."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
-from sqlalchemy import event
+from sqlalchemy import Executable, Row, event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
@@ -67,6 +67,7 @@ class Database:
             hide_parameters=True,
         )
         event.listen(self.engine.sync_engine, "checkout", _refuse_closed)
+        self._reading = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
 
     @asynccontextmanager
@@ -82,6 +83,11 @@ class Database:
             for signal in session.info.pop(_PENDING, []):
                 self.signals.send(signal)
 
+    async def read(self, statement: Executable, parameters: Mapping[str, Any]) -> list[Row[Any]]:
+        """The rows of one statement: one round trip where a transaction takes three."""
+        async with self._reading.connect() as connection:
+            return list(await connection.execute(statement, parameters))
+
     async def close(self) -> None:
         """Close every connection."""
         await self.engine.dispose()
@@ -92,7 +98,7 @@ def signal_after_commit(session: AsyncSession, signal: Signal) -> None:
     session.info.setdefault(_PENDING, []).append(signal)
 
 
-def get_database(request: Request) -> Database:
+async def get_database(request: Request) -> Database:
     """The process's database, for routes that do slow work between transactions."""
     database: Database = request.app.state.database
     return database

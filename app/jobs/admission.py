@@ -5,7 +5,6 @@ and never more in Redis than about twice what live workers can take, so that ord
 Cost does not grow with the backlog: each user's best job is one index look-up.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -19,7 +18,6 @@ from app.config import Settings
 from app.db.base import new_id
 from app.db.session import signal_after_commit
 from app.db.signals import Channel, Signal
-from app.workers.service import Fleet, live_fleet
 
 PER_WORKER = 2
 """Attempts in Redis or running for each live worker: the one it runs and the one it takes next."""
@@ -31,12 +29,33 @@ _RECHECK_SECONDS = 5.0
 
 _LOCK = text("SELECT pg_try_advisory_xact_lock(hashtextextended('dispatcher', 0))")
 
-_OUTSTANDING = text("""
-SELECT queue, model_id, count(*) AS attempts FROM attempts
-WHERE status IN ('DISPATCHED', 'RUNNING') GROUP BY queue, model_id
+# Of every model that somebody has a turn for: how many more attempts its queue can take, and it.
+_FREE = text("""
+WITH live AS (
+    SELECT queue, runnable FROM workers
+    WHERE last_seen_at > now() - make_interval(secs => :live_seconds) AND NOT stopping
+), outstanding AS (
+    SELECT queue, model_id, count(*) AS attempts FROM attempts
+    WHERE status IN ('DISPATCHED', 'RUNNING') GROUP BY queue, model_id
+)
+SELECT model.id, model.queue,
+    :per_worker * (SELECT count(*) FROM live WHERE live.queue = model.queue)
+        - (SELECT coalesce(sum(attempts), 0) FROM outstanding WHERE queue = model.queue)
+        AS free_on_queue,
+    :per_worker * (
+        SELECT count(*) FROM live
+        WHERE live.queue = model.queue AND model.pipeline = ANY (live.runnable)
+    ) - (
+        SELECT coalesce(sum(attempts), 0) FROM outstanding
+        WHERE queue = model.queue AND model_id = model.id
+    ) AS free
+FROM models model
+WHERE EXISTS (
+    SELECT 1 FROM user_queue
+    WHERE queue = model.queue AND model_id = model.id AND ready_at <= now()
+)
+ORDER BY model.queue
 """)
-
-_MODELS = text("SELECT id, queue, pipeline FROM models")
 
 # The lock on the user's row lets the next statement see every job announced before.
 _TURN = text("""
@@ -87,6 +106,8 @@ JOIN models model ON model.id = job.model_id
 ORDER BY turn.place
 """)
 
+# The served go to the end of the round with all of their places in this queue, so that two models
+# do not make two turns; places that somebody else has locked just now are left out, not waited for.
 _ADMIT = text("""
 WITH admitted AS (
     SELECT * FROM unnest(
@@ -102,20 +123,16 @@ WITH admitted AS (
 ), attempted AS (
     INSERT INTO attempts (id, job_id, model_id, queue, number, status, time_limit_seconds)
     SELECT attempt_id, id, model_id, queue, failures + 1, 'DISPATCHED', time_limit FROM updated
+), served AS (
+    UPDATE user_queue u SET last_admit_at = clock_timestamp()
+    FROM (
+        SELECT user_id, queue, model_id FROM user_queue
+        WHERE queue = :queue AND user_id = ANY(:users) FOR UPDATE SKIP LOCKED
+    ) mine
+    WHERE u.user_id = mine.user_id AND u.queue = mine.queue AND u.model_id = mine.model_id
 )
 INSERT INTO job_events (job_id, attempt_id, type)
 SELECT id, attempt_id, 'job.dispatched' FROM updated ORDER BY attempt_id
-""")
-
-# All of the user's places in this queue, so that two models do not make two turns; those that
-# somebody else has locked just now are left out rather than waited for.
-_SERVED = text("""
-UPDATE user_queue u SET last_admit_at = clock_timestamp()
-FROM (
-    SELECT user_id, queue, model_id FROM user_queue
-    WHERE queue = :queue AND user_id = ANY(:users) FOR UPDATE SKIP LOCKED
-) mine
-WHERE u.user_id = mine.user_id AND u.queue = mine.queue AND u.model_id = mine.model_id
 """)
 
 # A user who could not be served: nothing waits (NULL), a retry is due later, or all slots are taken
@@ -172,39 +189,33 @@ async def admit_jobs(session: AsyncSession, settings: Settings) -> list[Admitted
 
     Only one dispatcher admits at a time; the others get an empty list at once. The lock is taken
     in a statement of its own, so that the next one sees what the one before has committed.
+
+    Returns:
+        At most one job of each of 64 users a queue, so that these are soon on their way; there may
+        be more to admit unless it is empty.
     """
     if not (await session.execute(_LOCK)).scalar_one():
         return []
-    fleet = await live_fleet(session, settings.worker_live_seconds)
     admitted: list[AdmittedAttempt] = []
-    for queue, capacity in (await _capacities(session, fleet)).items():
+    for queue, capacity in (await _capacities(session, settings)).items():
         admitted += await _admit_from_queue(session, settings, queue, capacity)
     return admitted
 
 
-async def _capacities(session: AsyncSession, fleet: Fleet) -> dict[str, _Capacity]:
-    outstanding = {
-        (row.queue, row.model_id): int(row.attempts) for row in await session.execute(_OUTSTANDING)
-    }
-    in_queue: Counter[str] = Counter()
-    for (queue, _), attempts in outstanding.items():
-        in_queue[queue] += attempts
-    capacities = {
-        queue: _Capacity(PER_WORKER * fleet.on_queue(queue) - in_queue[queue])
-        for queue in fleet.queues
-    }
-    for model in await session.execute(_MODELS):
-        if model.queue in capacities:
-            serving = fleet.serving(model.queue, model.pipeline)
-            free = PER_WORKER * serving - outstanding.get((model.queue, model.id), 0)
-            capacities[model.queue].of_model[model.id] = free
+async def _capacities(session: AsyncSession, settings: Settings) -> dict[str, _Capacity]:
+    capacities: dict[str, _Capacity] = {}
+    for model in await session.execute(
+        _FREE, {"live_seconds": settings.worker_live_seconds, "per_worker": PER_WORKER}
+    ):
+        capacity = capacities.setdefault(model.queue, _Capacity(int(model.free_on_queue)))
+        capacity.of_model[model.id] = int(model.free)
     return capacities
 
 
 async def _admit_from_queue(
     session: AsyncSession, settings: Settings, queue: str, capacity: _Capacity
 ) -> list[AdmittedAttempt]:
-    admitted: list[AdmittedAttempt] = []
+    """Admit the jobs of those whose turn it is, until some were or nobody is left."""
     for _ in range(_ROUNDS):
         if capacity.total <= 0 or not capacity.models:
             break
@@ -226,16 +237,12 @@ async def _admit_from_queue(
                 },
             )
         ).all()
+        await _send_away(session, queue, _without(turns, users={pick.user_id for pick in picks}))
         # Who finds no room only because others came first keeps the place.
         taken = [pick for pick in picks if capacity.take(pick.model_id)]
-        admitted += await _admit(session, queue, taken)
-        await _turn_over(
-            session,
-            queue,
-            served=[pick.user_id for pick in taken],
-            idle=_without(turns, users={pick.user_id for pick in picks}),
-        )
-    return admitted
+        if taken:
+            return await _admit(session, queue, taken)
+    return []
 
 
 def _without(turns: Sequence[Row[Any]], users: AbstractSet[UUID]) -> list[Row[Any]]:
@@ -245,8 +252,6 @@ def _without(turns: Sequence[Row[Any]], users: AbstractSet[UUID]) -> list[Row[An
 async def _admit(
     session: AsyncSession, queue: str, picks: Sequence[Row[Any]]
 ) -> list[AdmittedAttempt]:
-    if not picks:
-        return []
     attempts = [AdmittedAttempt(new_id(), queue, int(pick.time_limit_seconds)) for pick in picks]
     await session.execute(
         _ADMIT,
@@ -255,6 +260,8 @@ async def _admit(
             "job_ids": [pick.job_id for pick in picks],
             "slots": [pick.slot for pick in picks],
             "time_limits": [attempt.time_limit_seconds for attempt in attempts],
+            "queue": queue,
+            "users": [pick.user_id for pick in picks],
         },
     )
     for pick in picks:
@@ -262,12 +269,8 @@ async def _admit(
     return attempts
 
 
-async def _turn_over(
-    session: AsyncSession, queue: str, *, served: Sequence[UUID], idle: Sequence[Row[Any]]
-) -> None:
-    """Send the served to the end of the round, and the idle away until something changes."""
-    if served:
-        await session.execute(_SERVED, {"queue": queue, "users": served})
+async def _send_away(session: AsyncSession, queue: str, idle: Sequence[Row[Any]]) -> None:
+    """Leave those alone who have nothing to admit, until something changes."""
     if idle:
         await session.execute(
             _NOT_SERVED,

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
 from uuid import UUID
@@ -9,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.artifacts.commits import CheckedObject, commit_objects
 from app.artifacts.tables import Artifact
 from app.catalog.tables import Model
 from app.config import Settings
@@ -131,20 +133,29 @@ class AttemptService:
             lease_expires_at=attempt.lease_expires_at,
         )
 
-    async def finish(self, attempt_id: UUID, token: str, report: FinishRequest) -> FinishReply:
+    async def finish(
+        self,
+        attempt_id: UUID,
+        token: str,
+        report: FinishRequest,
+        objects: Sequence[CheckedObject] = (),
+    ) -> FinishReply:
         """End an attempt and decide what becomes of its job.
 
+        `objects` are files that came with the report; they become artifacts in the same moment.
         An identical repeat changes nothing: it answers the job's status now, marked `replayed`.
 
         Raises:
             AttemptNotFoundError, AttemptTokenError: no such attempt, or not its worker.
             AttemptSupersededError: it was taken from this worker.
             ReportConflictError: it had ended with another report.
-            ResultIncompleteError: what is said to be the result was not committed.
+            TicketNotFoundError, ResultIncompleteError: what is said to be the result is not there.
         """
         job, attempt = await self._lock(attempt_id)
         self._check_token(attempt, token)
-        report_hash = hashlib.sha256(report.model_dump_json().encode()).hexdigest()
+        # A repeat after a restart of the worker has more lines in its log.
+        body = report.model_dump_json(exclude={"log"})
+        report_hash = hashlib.sha256(body.encode()).hexdigest()
         if attempt.status != AttemptStatus.RUNNING:
             if attempt.report_hash == report_hash:
                 return FinishReply(job_status=job.status, replayed=True)
@@ -153,6 +164,7 @@ class AttemptService:
             raise _why_not_running(job, attempt)
         if job.current_attempt_id != attempt.id or job.status != JobStatus.RUNNING:
             raise AttemptSupersededError
+        await commit_objects(self._session, job.id, attempt.id, objects)
         match report:
             case AttemptSucceeded():
                 ended = await succeed(self._session, job, attempt, report, report_hash)
@@ -219,13 +231,15 @@ class AttemptService:
         """
         job, attempt = await self._lock(attempt_id)
         self._check_token(attempt, token)
-        if (
-            attempt.status != AttemptStatus.RUNNING
-            or job.current_attempt_id != attempt.id
-            or job.status != JobStatus.RUNNING
-        ):
+        if not _is_running(job, attempt):
             raise _why_not_running(job, attempt)
         return job, attempt
+
+    async def find_running(self, attempt_id: UUID, token: str) -> tuple[Job, Attempt] | None:
+        """As `lock_running`, but None if the attempt is not running any more."""
+        job, attempt = await self._lock(attempt_id)
+        self._check_token(attempt, token)
+        return (job, attempt) if _is_running(job, attempt) else None
 
     def _check_token(self, attempt: Attempt, token: str) -> None:
         if attempt.claim_id is None:
@@ -267,6 +281,14 @@ class AttemptService:
         if running is None or started is None:
             raise _why_not_running(job, attempt)
         return running, started
+
+
+def _is_running(job: Job, attempt: Attempt) -> bool:
+    return (
+        attempt.status == AttemptStatus.RUNNING
+        and job.status == JobStatus.RUNNING
+        and job.current_attempt_id == attempt.id
+    )
 
 
 def _why_not_running(job: Job, attempt: Attempt) -> AttemptGoneError | AttemptSupersededError:

@@ -4,18 +4,19 @@ Locks are always taken in the order job, attempt, user queue, so that no two tra
 for each other.
 """
 
+import json
 from collections.abc import Collection
 from collections.abc import Set as AbstractSet
 from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Interval, cast, func, insert, literal, select, text, update
+from sqlalchemy import Interval, Row, bindparam, cast, func, literal, select, text, true, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.catalog.tables import Model
-from app.db.session import signal_after_commit
+from app.db.session import Database, signal_after_commit
 from app.db.signals import Channel, Signal
 from app.jobs.lifecycle import (
     FINAL_JOB_STATUSES,
@@ -25,6 +26,53 @@ from app.jobs.lifecycle import (
     check_job_transition,
 )
 from app.jobs.tables import Attempt, Job, JobEvent, UserQueue
+
+_event = (
+    select(JobEvent.id, JobEvent.type, JobEvent.attempt_id, JobEvent.data, JobEvent.created_at)
+    .where(
+        JobEvent.job_id == Job.id,
+        JobEvent.id > bindparam("after"),
+        JobEvent.type.like(bindparam("pattern")),
+    )
+    .order_by(JobEvent.id)
+    .limit(bindparam("limit"))
+    .lateral("event")
+)
+_LOOK = (
+    select(Job.status, Job.progress_percent, Job.stage, Job.message, _event)
+    .outerjoin(_event, true())
+    .where(Job.id == bindparam("job_id"))
+    .order_by(_event.c.id)
+)
+
+# Rows are locked in the order they are named, and read as they are once the locks are granted.
+_LOCK = (
+    select(Job, Attempt, Model)
+    .join(Attempt, Attempt.job_id == Job.id)
+    .join(Model, Model.id == Job.model_id)
+    .where(Attempt.id == bindparam("attempt_id"))
+    .with_for_update(of=[Job, Attempt])
+    .execution_options(populate_existing=True)
+)
+
+_RECORD = text("""
+INSERT INTO job_events (job_id, attempt_id, type, data)
+VALUES (:job_id, :attempt_id, :type, CAST(:data AS jsonb))
+""")
+
+# A slot has become free: whatever of this user was waiting for one is due now. All of the user's
+# rows are locked in one order, so that two of these cannot wait for each other.
+_WAKE_USER = text("""
+WITH mine AS (
+    SELECT user_id, queue, model_id, ready_at FROM user_queue
+    WHERE user_id = :user_id ORDER BY queue, model_id FOR UPDATE
+), due AS (
+    UPDATE user_queue q SET ready_at = now() FROM mine
+    WHERE mine.ready_at > now()
+      AND (q.user_id, q.queue, q.model_id) = (mine.user_id, mine.queue, mine.model_id)
+)
+SELECT DISTINCT queue FROM mine
+""")
 
 _HOLDING_SLOTS = frozenset({JobStatus.QUEUED, JobStatus.RUNNING})
 
@@ -44,9 +92,13 @@ async def record_event(
 ) -> None:
     """Write a fact about a job and wake whoever watches the job."""
     await session.execute(
-        insert(JobEvent).values(
-            job_id=job_id, attempt_id=attempt_id, type=event_type, data=data or {}
-        )
+        _RECORD,
+        {
+            "job_id": job_id,
+            "attempt_id": attempt_id,
+            "type": event_type,
+            "data": json.dumps(data or {}),
+        },
     )
     signal_after_commit(session, Signal(Channel.JOB_CHANGED, str(job_id)))
 
@@ -166,24 +218,8 @@ async def announce_waiting_job(session: AsyncSession, job: Job) -> None:
 
 
 async def wake_user(session: AsyncSession, user_id: UUID) -> None:
-    """A slot has become free: whatever of this user was waiting for one is due now.
-
-    Locks all of the user's rows in one order, so that two of these cannot wait for each other.
-    """
-    rows = await session.execute(
-        select(UserQueue.queue)
-        .where(UserQueue.user_id == user_id)
-        .order_by(UserQueue.queue, UserQueue.model_id)
-        .with_for_update()
-    )
-    queues = {*rows.scalars()}
-    await session.execute(
-        update(UserQueue)
-        .where(UserQueue.user_id == user_id, UserQueue.ready_at > func.now())
-        .values(ready_at=func.now())
-        .execution_options(synchronize_session=False)
-    )
-    for queue in queues:
+    """A slot has become free: whatever of this user was waiting for one is due now."""
+    for queue in (await session.execute(_WAKE_USER, {"user_id": user_id})).scalars():
         signal_after_commit(session, Signal(Channel.WORK_READY, queue))
 
 
@@ -200,21 +236,11 @@ async def lock_job(session: AsyncSession, job_id: UUID) -> Job | None:
 async def lock_job_of_attempt(
     session: AsyncSession, attempt_id: UUID
 ) -> tuple[Job, Attempt] | None:
-    """An attempt and its job, the job locked until the transaction ends."""
-    job = (
-        await session.execute(
-            select(Job)
-            .where(
-                Job.id == select(Attempt.job_id).where(Attempt.id == attempt_id).scalar_subquery()
-            )
-            .with_for_update()
-            .execution_options(populate_existing=True)
-        )
-    ).scalar_one_or_none()
-    if job is None:
+    """An attempt and its job, both locked until the transaction ends; loads the model, too."""
+    found = (await session.execute(_LOCK, {"attempt_id": attempt_id})).one_or_none()
+    if found is None:
         return None
-    # Read after the lock was granted, so that it is as new as the job.
-    attempt = await session.get_one(Attempt, attempt_id, populate_existing=True)
+    job, attempt, _ = found
     structlog.contextvars.bind_contextvars(job_id=str(job.id), attempt_id=str(attempt.id))
     return job, attempt
 
@@ -279,6 +305,25 @@ async def find_expired_jobs(session: AsyncSession, limit: int) -> list[UUID]:
     )
 
 
+def _like(type_pattern: str | None) -> str:
+    """The LIKE pattern of a type of events or, with a star at its end, of its beginning."""
+    if type_pattern is None:
+        return "%"
+    escaped = type_pattern.replace("\\", "\\\\").replace("_", "\\_").replace("%", "\\%")
+    return f"{escaped[:-1]}%" if escaped.endswith("*") else escaped
+
+
+async def look_at_job(
+    database: Database, job_id: UUID, *, after: int, type_pattern: str | None, limit: int
+) -> tuple[Row[Any] | None, list[Row[Any]]]:
+    """A job's status and progress, and its events as `find_events`, both of one moment."""
+    rows = await database.read(
+        _LOOK,
+        {"job_id": job_id, "after": after, "pattern": _like(type_pattern), "limit": limit},
+    )
+    return (rows[0] if rows else None), [row for row in rows if row.id is not None]
+
+
 async def find_events(
     session: AsyncSession,
     job_id: UUID,
@@ -288,15 +333,17 @@ async def find_events(
     limit: int,
 ) -> list[JobEvent]:
     """Events of a job in order, after a known one; of one type or, with a star, its beginning."""
-    conditions = [JobEvent.job_id == job_id, JobEvent.id > after]
-    if type_pattern is not None and type_pattern.endswith("*"):
-        conditions.append(JobEvent.type.startswith(type_pattern[:-1], autoescape=True))
-    elif type_pattern is not None:
-        conditions.append(JobEvent.type == type_pattern)
     return list(
         (
             await session.execute(
-                select(JobEvent).where(*conditions).order_by(JobEvent.id).limit(limit)
+                select(JobEvent)
+                .where(
+                    JobEvent.job_id == job_id,
+                    JobEvent.id > after,
+                    JobEvent.type.like(_like(type_pattern)),
+                )
+                .order_by(JobEvent.id)
+                .limit(limit)
             )
         ).scalars()
     )

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from sqlalchemy import Row
 
 from app.artifacts.tables import Artifact
 from app.jobs.estimates import Estimate
@@ -241,7 +242,7 @@ class EventOut(BaseModel):
     created_at: UtcDatetime
 
     @classmethod
-    def of(cls, event: JobEvent) -> "EventOut":
+    def of(cls, event: JobEvent | Row[Any]) -> "EventOut":
         """The event as it goes over the wire."""
         return cls(
             id=event.id,

@@ -10,7 +10,7 @@ from uuid import UUID
 from app.db.session import Database
 from app.db.signals import Channel, first_of
 from app.jobs.lifecycle import FINAL_JOB_STATUSES
-from app.jobs.repository import find_events, find_job
+from app.jobs.repository import look_at_job
 from app.jobs.schemas import EventOut
 
 T = TypeVar("T")
@@ -76,12 +76,9 @@ async def stream_events(
     with database.signals.listen(Channel.JOB_CHANGED, str(job_id)) as changed:
         while not stopping.is_set() and time.monotonic() < end:
             changed.clear()
-            async with database.transaction() as session:
-                # The job first: events that come after this look belong to the next one.
-                job = await find_job(session, job_id)
-                events = await find_events(
-                    session, job_id, after=after, type_pattern=type_pattern, limit=_PAGE
-                )
+            job, events = await look_at_job(
+                database, job_id, after=after, type_pattern=type_pattern, limit=_PAGE
+            )
             for event in events:
                 after = event.id
                 data = EventOut.of(event).model_dump_json()

@@ -7,6 +7,8 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 
+import uvloop
+
 from app.config import Settings, get_settings
 from app.db.session import Database
 from app.db.signals import Channel, Signals, first_of
@@ -95,7 +97,8 @@ def main() -> None:
             asyncio.get_running_loop().add_signal_handler(number, stopping.set)
         await run(settings, stopping)
 
-    asyncio.run(supervised())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(supervised())
 
 
 if __name__ == "__main__":

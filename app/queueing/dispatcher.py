@@ -45,16 +45,19 @@ class Dispatcher:
         """By our own clock, for no other is comparable; a restart only makes us wait again."""
 
     async def run_once(self) -> int:
-        """Admit what is due and push it; returns how many attempts were admitted.
+        """Admit what is due, pushing each batch at once; returns how many attempts were admitted.
 
         If Redis is away nothing is lost: the attempts stay DISPATCHED and are pushed by a later
         pass, of this dispatcher or another.
         """
-        async with self._database.transaction() as session:
-            admitted = await admit_jobs(session, self._settings)
-        if admitted:
+        total = 0
+        while True:
+            async with self._database.transaction() as session:
+                admitted = await admit_jobs(session, self._settings)
+            if not admitted:
+                return total
+            total += len(admitted)
             await self._push(admitted)
-        return len(admitted)
 
     async def push_lost(self) -> int:
         """Push again attempts that wait in no queue and that nobody has claimed; returns how many.

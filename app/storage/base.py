@@ -13,11 +13,17 @@ class StorageUnavailableError(Exception):
 
 
 @dataclass(frozen=True)
-class ObjectInfo:
-    """What the store says of an object; `etag` changes whenever the bytes do."""
+class ObjectStart:
+    """An object as the store has it; `etag` changes whenever the bytes do."""
 
     size_bytes: int
     etag: str
+    head: bytes
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether `head` is all of it."""
+        return len(self.head) == self.size_bytes
 
 
 class ObjectStore(Protocol):
@@ -32,11 +38,11 @@ class ObjectStore(Protocol):
     async def check(self) -> None:
         """Raise unless the bucket can be reached; a bucket that is missing is made."""
 
-    async def stat(self, key: str) -> ObjectInfo | None:
-        """Size and ETag of an object, or None if there is no such object."""
+    async def read_start(self, key: str, length: int) -> ObjectStart | None:
+        """At most the first `length` bytes of an object, or None if there is no such object."""
 
-    async def read_start(self, key: str, length: int) -> bytes:
-        """At most the first `length` bytes of an object."""
+    async def write(self, key: str, content: bytes, media_type: str) -> str:
+        """Store a small object of our own; its ETag."""
 
     async def sha256(self, key: str) -> str:
         """The SHA-256 of an object's bytes, read from the store as they are now."""

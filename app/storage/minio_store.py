@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import hashlib
+import io
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,10 +14,10 @@ from urllib.parse import quote, urlsplit
 import urllib3
 from minio import Minio
 from minio.deleteobjects import DeleteObject
-from minio.error import MinioException, S3Error
+from minio.error import InvalidResponseError, MinioException, S3Error
 
 from app.config import Settings
-from app.storage.base import ObjectInfo, StorageUnavailableError
+from app.storage.base import ObjectStart, StorageUnavailableError
 
 T = TypeVar("T")
 
@@ -34,6 +35,10 @@ def _translated() -> Iterator[None]:
         yield
     except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
         raise StorageUnavailableError(str(error)) from error
+
+
+def _bare(etag: str | None) -> str:
+    return (etag or "").strip('"')
 
 
 class MinioStore:
@@ -114,33 +119,57 @@ class MinioStore:
         """Raise unless the bucket can be reached; a bucket that is missing is made."""
         await self.ensure_bucket()
 
-    async def stat(self, key: str) -> ObjectInfo | None:
-        """Size and ETag of an object, or None if there is no such object."""
+    async def read_start(self, key: str, length: int) -> ObjectStart | None:
+        """At most the first `length` bytes of an object, or None if there is no such object."""
 
-        def stat() -> ObjectInfo | None:
+        def read() -> ObjectStart | None:
             try:
-                found = self._client.stat_object(self._bucket, key)
-            except S3Error as error:
-                if error.code in _MISSING:
-                    return None
+                return self._read_start(key, length)
+            except (S3Error, InvalidResponseError):
+                # Missing, or empty and thus without a first byte; the answer to a GET does not
+                # always say which, that to a HEAD does.
+                found = self._stat(key)
+                if found is None or not found.size_bytes:
+                    return found
                 raise
-            return ObjectInfo(size_bytes=int(found.size or 0), etag=(found.etag or "").strip('"'))
-
-        return await self._call(stat)
-
-    async def read_start(self, key: str, length: int) -> bytes:
-        """At most the first `length` bytes of an object."""
-
-        def read() -> bytes:
-            response = self._client.get_object(self._bucket, key, offset=0, length=length)
-            try:
-                # A server that ignores the range must not make us read the whole object.
-                return bytes(response.read(length))
-            finally:
-                response.close()
-                response.release_conn()
 
         return await self._call(read)
+
+    def _stat(self, key: str) -> ObjectStart | None:
+        try:
+            found = self._client.stat_object(self._bucket, key)
+        except S3Error as error:
+            if error.code in _MISSING:
+                return None
+            raise
+        return ObjectStart(int(found.size or 0), _bare(found.etag), b"")
+
+    def _read_start(self, key: str, length: int) -> ObjectStart:
+        response = self._client.get_object(self._bucket, key, offset=0, length=length)
+        try:
+            # A server that ignores the range must not make us read the whole object; without
+            # `Content-Range` it has, and tells the whole size as the length.
+            _, _, size = response.headers.get("Content-Range", "").rpartition("/")
+            return ObjectStart(
+                size_bytes=int(size if size.isdigit() else response.headers["Content-Length"]),
+                etag=_bare(response.headers.get("ETag")),
+                head=bytes(response.read(length)),
+            )
+        finally:
+            response.close()
+            response.release_conn()
+
+    async def write(self, key: str, content: bytes, media_type: str) -> str:
+        """Store a small object of our own; its ETag."""
+        written = await self._call(
+            self._client.put_object,
+            self._bucket,
+            key,
+            io.BytesIO(content),
+            len(content),
+            content_type=media_type,
+        )
+        return _bare(written.etag)
 
     async def sha256(self, key: str) -> str:
         """The SHA-256 of an object's bytes, read from the store as they are now."""

@@ -1,4 +1,7 @@
-"""FastAPI dependencies for what the process holds."""
+"""FastAPI dependencies for what the process holds.
+
+All dependencies are coroutines: FastAPI runs plain functions in a thread, one hop for each.
+"""
 
 from typing import Annotated
 
@@ -8,12 +11,12 @@ from app.config import Settings
 from app.storage.base import ObjectStore
 
 
-def _get_settings(request: Request) -> Settings:
+async def _get_settings(request: Request) -> Settings:
     settings: Settings = request.app.state.settings
     return settings
 
 
-def _get_store(request: Request) -> ObjectStore:
+async def _get_store(request: Request) -> ObjectStore:
     store: ObjectStore = request.app.state.store
     return store
 

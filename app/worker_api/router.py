@@ -15,7 +15,7 @@ from app.artifacts.errors import (
     TicketNotFoundError,
     UploadTooLargeError,
 )
-from app.artifacts.service import ARTIFACT_TICKET_LIFE, commit_artifact, create_artifact_ticket
+from app.artifacts.tickets import ARTIFACT_TICKET_LIFE, create_artifact_ticket
 from app.config import Settings
 from app.db.session import DatabaseDependency, SessionDependency
 from app.errors import InvalidRequestError
@@ -31,6 +31,7 @@ from app.jobs.errors import (
 from app.storage.base import ObjectStore
 from app.web.dependencies import SettingsDependency, StoreDependency
 from app.web.problems import problem_responses
+from app.worker_api.delivery import commit_artifact, finish_attempt
 from app.workers.service import REPORT_EVERY_SECONDS, record_heartbeat
 from contract.artifacts import (
     ArtifactCommit,
@@ -52,7 +53,7 @@ from contract.kinds import ArtifactKind
 from contract.workers import WorkerHeartbeat, WorkerHeartbeatReply
 
 
-def _bind_attempt(attempt_id: UUID | None = None) -> None:
+async def _bind_attempt(attempt_id: UUID | None = None) -> None:
     """Let every log line of the request name the attempt."""
     if attempt_id is not None:
         structlog.contextvars.bind_contextvars(attempt_id=str(attempt_id))
@@ -70,7 +71,7 @@ _AttemptTokenHeader = Annotated[
 ]
 
 
-def _attempt_token(token: _AttemptTokenHeader = None) -> str:
+async def _attempt_token(token: _AttemptTokenHeader = None) -> str:
     if not token:
         raise AttemptTokenError
     return token
@@ -231,15 +232,28 @@ async def commit(  # noqa: PLR0917
 @router.post(
     "/attempts/{attempt_id}/finish",
     summary="Report how an attempt ended",
-    responses=problem_responses(*_FENCED_ERRORS, ReportConflictError, ResultIncompleteError),
+    responses=problem_responses(
+        *_FENCED_ERRORS,
+        ReportConflictError,
+        ResultIncompleteError,
+        TicketNotFoundError,
+        ArtifactNotUploadedError,
+        ArtifactMismatchError,
+    ),
 )
-async def finish(
+async def finish(  # noqa: PLR0917
     attempt_id: UUID,
     body: Annotated[FinishRequest, Body()],
     _: CurrentWorker,
     token: AttemptToken,
-    session: SessionDependency,
+    database: DatabaseDependency,
     settings: SettingsDependency,
+    store: StoreDependency,
 ) -> FinishReply:
-    """The worker says what happened; whether the job is tried again is decided here."""
-    return await AttemptService(session, settings).finish(attempt_id, token, body)
+    """The worker says what happened; whether the job is tried again is decided here.
+
+    Files that the report names and that are not committed yet are checked and committed with it.
+    """
+    return await finish_attempt(
+        database, store, settings, attempt_id=attempt_id, token=token, report=body
+    )

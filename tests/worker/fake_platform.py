@@ -21,12 +21,14 @@ from contract.artifacts import ArtifactCommit, ArtifactRecord, UploadTicket, Upl
 from contract.attempts import (
     AttemptHeartbeat,
     AttemptHeartbeatReply,
+    AttemptSucceeded,
     ClaimRequest,
     FinishReply,
     FinishRequest,
     InputFile,
     JobSpec,
 )
+from contract.kinds import ArtifactKind
 from contract.workers import WorkerHeartbeat, WorkerHeartbeatReply
 
 WORKER_KEY = "wk_0123456789abcdef"
@@ -231,31 +233,55 @@ class Platform:
         return f"jobs/{self.job_id}/{self.attempt_id}/{request.name}"
 
     def _commit(self, body: bytes) -> Reply:
-        commit = ArtifactCommit.model_validate_json(body)
-        promised = self.tickets[commit.ticket_id]
+        record = self._record(ArtifactCommit.model_validate_json(body).ticket_id)
+        return record if isinstance(record, Reply) else message(record)
+
+    def _record(self, ticket_id: UUID) -> ArtifactRecord | Reply:
+        """The artifact of a ticket, made if it is not one yet; or why it can't be one."""
+        promised = self.tickets[ticket_id]
         data = self.objects.get(f"/bucket/{self._key(promised)}")
         if data is None or hashlib.sha256(data).hexdigest() != promised.sha256:
             return problem(422, "ARTIFACT_MISSING", "Storage does not hold that file.")
         for record in self.records:
             if record.name == promised.name:
-                return message(record)
+                return record
         record = ArtifactRecord(
-            artifact_id=uuid4(),
+            artifact_id=ticket_id,
             kind=promised.kind,
             name=promised.name,
             size_bytes=len(data),
             sha256=promised.sha256,
         )
         self.records.append(record)
-        return message(record)
+        return record
 
     def _finish(self, body: bytes) -> Reply:
-        TypeAdapter(FinishRequest).validate_json(body)
+        report: FinishRequest = TypeAdapter(FinishRequest).validate_json(body)
         replayed = self.finished == body
         if self.finished is not None and not replayed:
             return problem(409, "ATTEMPT_FINISHED", "Another report has arrived.")
+        if isinstance(report, AttemptSucceeded):
+            for ticket_id in report.artifact_ids:
+                record = self._record(ticket_id)
+                if isinstance(record, Reply):
+                    return record
+        if report.log is not None and not replayed:
+            self._keep_log(report.log.encode())
         self.finished = body
         return message(FinishReply(job_status="DONE", replayed=replayed))
+
+    def _keep_log(self, content: bytes) -> None:
+        request = UploadTicketRequest(
+            kind=ArtifactKind.LOG,
+            name="run.log",
+            media_type="text/plain",
+            size_bytes=len(content),
+            sha256=hashlib.sha256(content).hexdigest(),
+        )
+        self.objects[f"/bucket/{self._key(request)}"] = content
+        ticket_id = uuid4()
+        self.tickets[ticket_id] = request
+        self._record(ticket_id)
 
 
 def etag(data: bytes) -> str:

@@ -22,7 +22,9 @@ def test_a_report_is_repeated_word_for_word(platform: Platform, host: RunHost) -
 
 def test_a_refused_success_is_reported_as_a_failure(platform: Platform, host: RunHost) -> None:
     """When the app finds fault with the result, the attempt fails instead of going silent."""
-    platform.faults["finish"] = [422]
+    platform.faults["finish"] = [422, 422]
+    do(platform, ["copy_input", "image_path"])
+    platform.add_input("image_path", b"pixels")
     assert run_attempt(host, platform.attempt_id) == "failed"
     assert platform.outcome.code == "INVALID_OUTPUT"
 

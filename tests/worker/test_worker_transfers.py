@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 from fake_platform import LOST, Platform, Reply
-from worker_support import do, names
+from worker_support import content, do, names
 
+from contract.attempts import SHORT_LOG
 from worker_vm.backoff import RetryPolicy
 from worker_vm.runner import RunHost, run_attempt
 
@@ -75,8 +76,7 @@ def test_uploads_are_tried_again_with_a_new_ticket(platform: Platform, host: Run
     do(platform, ["artifact", "still.png"])
     assert run_attempt(host, platform.attempt_id) == "succeeded"
     assert names(platform) == ["still.png", "run.log"]
-    assert len(platform.requests("PUT")) == 5
-    assert len(platform.tickets) == 5
+    assert len(platform.requests("PUT")) == 4
 
 
 def test_a_file_that_storage_lost_is_uploaded_again(platform: Platform, host: RunHost) -> None:
@@ -85,6 +85,45 @@ def test_a_file_that_storage_lost_is_uploaded_again(platform: Platform, host: Ru
     do(platform, ["artifact", "still.png"])
     assert run_attempt(host, platform.attempt_id) == "succeeded"
     assert names(platform) == ["still.png", "run.log"]
+
+
+def test_results_are_committed_with_the_report(platform: Platform, host: RunHost) -> None:
+    """A small result is neither shown nor asked about before the run has ended."""
+    platform.add_input("image_path", b"pixels")
+    do(platform, ["copy_input", "image_path"])
+    assert run_attempt(host, platform.attempt_id) == "succeeded"
+    assert platform.requests("artifacts") == []
+    assert names(platform) == ["copy.bin", "run.log"]
+
+
+def test_a_result_that_storage_lost_is_uploaded_again(platform: Platform, host: RunHost) -> None:
+    """When the report is refused for a missing file, the files are committed one by one."""
+    platform.add_input("image_path", b"pixels")
+    platform.faults["PUT"] = [Reply(200), Reply(200)]
+    do(platform, ["copy_input", "image_path"])
+    assert run_attempt(host, platform.attempt_id) == "succeeded"
+    assert names(platform) == ["copy.bin", "run.log"]
+    assert content(platform, "copy.bin") == b"pixels"
+    assert len(platform.requests("finish")) == 2
+
+
+def test_a_result_that_is_refused_for_good_fails_the_run(platform: Platform, host: RunHost) -> None:
+    """A result that the app won't take, however often it is sent, is a failure with its log."""
+    platform.add_input("image_path", b"pixels")
+    platform.faults["artifacts"] = [422] * 10
+    platform.faults["finish"] = [422]
+    do(platform, ["copy_input", "image_path"])
+    assert run_attempt(host, platform.attempt_id) == "failed"
+    assert (platform.outcome.code, platform.outcome.permanent) == ("INVALID_OUTPUT", True)
+    assert names(platform) == ["run.log"]
+
+
+def test_a_long_log_is_uploaded(platform: Platform, host: RunHost) -> None:
+    """A log that is too long for the report goes the way of a file."""
+    do(platform, *[["say", "x" * 1000]] * 70)
+    assert run_attempt(host, platform.attempt_id) == "succeeded"
+    assert len(content(platform, "run.log")) > SHORT_LOG
+    assert platform.outcome.log is None
 
 
 def test_a_ticket_problem_is_not_a_lost_attempt(platform: Platform, host: RunHost) -> None:
@@ -102,7 +141,7 @@ def test_a_failed_upload_stops_the_run(platform: Platform, host: RunHost) -> Non
     do(platform, ["artifact", "still.png"], ["work", 60])
     run_attempt(host, platform.attempt_id)
     assert (platform.outcome.code, platform.outcome.permanent) == ("STORAGE_UNAVAILABLE", False)
-    assert platform.records == []
+    assert names(platform) == ["run.log"]
 
 
 def test_a_refused_artifact_is_a_permanent_failure(platform: Platform, host: RunHost) -> None:

@@ -1,0 +1,133 @@
+"""Committing: an uploaded object is checked and becomes an artifact that people see.
+
+Storage is asked between short transactions, so that a slow store holds no connection and no lock.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.artifacts.errors import (
+    ArtifactMismatchError,
+    ArtifactNotUploadedError,
+    TicketNotFoundError,
+)
+from app.artifacts.inspection import HEAD_BYTES, contradicts
+from app.artifacts.tables import Artifact, UploadTicket
+from app.db.session import signal_after_commit
+from app.db.signals import Channel, Signal
+from app.storage.base import ObjectStore
+
+# The promise is compared again, since the ticket may have been asked for anew meanwhile.
+_COMMIT = text("""
+WITH checked AS (
+    SELECT * FROM unnest(
+        CAST(:ids AS uuid[]), CAST(:hashes AS text[]), CAST(:etags AS text[])
+    ) WITH ORDINALITY AS t (id, sha256, etag, place)
+), kept AS (
+    UPDATE upload_tickets ticket SET keep_until = NULL FROM checked
+    WHERE ticket.id = checked.id AND ticket.attempt_id = :attempt_id
+      AND ticket.sha256 = checked.sha256
+    RETURNING ticket.*, checked.etag, checked.place
+), made AS (
+    INSERT INTO artifacts (id, job_id, attempt_id, kind, name, media_type, size_bytes, sha256,
+        etag, object_key)
+    SELECT id, :job_id, attempt_id, kind, name, media_type, size_bytes, sha256, etag, object_key
+    FROM kept
+    ON CONFLICT DO NOTHING
+    RETURNING id, kind, name
+), recorded AS (
+    INSERT INTO job_events (job_id, attempt_id, type, data)
+    SELECT :job_id, :attempt_id,
+        CASE made.kind WHEN 'preview' THEN 'preview.added' ELSE 'artifact.added' END,
+        jsonb_build_object('artifact_id', made.id, 'name', made.name, 'kind', made.kind)
+    FROM made JOIN kept USING (id) ORDER BY kept.place
+)
+SELECT count(*) FROM kept
+""")
+
+
+@dataclass(frozen=True)
+class CheckedObject:
+    """An uploaded object that was found to be what its ticket promised."""
+
+    ticket_id: UUID
+    sha256: str
+    etag: str
+
+
+async def find_tickets(
+    session: AsyncSession, attempt_id: UUID, ticket_ids: Sequence[UUID]
+) -> list[tuple[UploadTicket, bool]]:
+    """Those of an attempt's tickets that have one of these ids, and whether it is committed."""
+    rows = await session.execute(
+        select(UploadTicket, Artifact.id.is_not(None))
+        .outerjoin(Artifact, Artifact.id == UploadTicket.id)
+        .where(UploadTicket.attempt_id == attempt_id, UploadTicket.id.in_(ticket_ids))
+        .order_by(UploadTicket.id)
+    )
+    return [(ticket, committed) for ticket, committed in rows]
+
+
+async def check_object(store: ObjectStore, ticket: UploadTicket) -> CheckedObject:
+    """Look at what really lies in storage.
+
+    Raises:
+        ArtifactNotUploadedError: nothing does.
+        ArtifactMismatchError: its size, SHA-256 or first bytes are not what was promised.
+        StorageUnavailableError: storage cannot be asked.
+    """
+    found = await store.read_start(ticket.object_key, HEAD_BYTES)
+    if found is None:
+        raise ArtifactNotUploadedError(
+            f"{ticket.name} is not in storage. Upload it with its ticket before committing."
+        )
+    if found.size_bytes != ticket.size_bytes:
+        raise ArtifactMismatchError(
+            f"{ticket.name} has {found.size_bytes} bytes; {ticket.size_bytes} were promised."
+        )
+    contradiction = contradicts(ticket.media_type, found.head, is_whole=found.is_whole)
+    if contradiction:
+        raise ArtifactMismatchError(f"{ticket.name} {contradiction}.")
+    # A small file has been read already, all of it.
+    digest = (
+        hashlib.sha256(found.head).hexdigest()
+        if found.is_whole
+        else await store.sha256(ticket.object_key)
+    )
+    if digest != ticket.sha256:
+        raise ArtifactMismatchError(f"The SHA-256 of {ticket.name} is not the promised one.")
+    return CheckedObject(ticket.id, digest, found.etag)
+
+
+async def commit_objects(
+    session: AsyncSession, job_id: UUID, attempt_id: UUID, objects: Sequence[CheckedObject]
+) -> None:
+    """Make checked objects artifacts, with an event each; those that are already stay as they are.
+
+    The caller holds the lock of the job and has checked that it is the attempt's.
+
+    Raises:
+        TicketNotFoundError: a ticket has been asked for again meanwhile, for another content.
+    """
+    if not objects:
+        return
+    kept: int = (
+        await session.execute(
+            _COMMIT,
+            {
+                "job_id": job_id,
+                "attempt_id": attempt_id,
+                "ids": [checked.ticket_id for checked in objects],
+                "hashes": [checked.sha256 for checked in objects],
+                "etags": [checked.etag for checked in objects],
+            },
+        )
+    ).scalar_one()
+    if kept < len(objects):
+        raise TicketNotFoundError
+    signal_after_commit(session, Signal(Channel.JOB_CHANGED, str(job_id)))

@@ -1,0 +1,133 @@
+"""What a run hands over: single files while it runs, and the rest with its report.
+
+Each call is a few short transactions with storage asked in between; the fence is checked in all of
+them, so that whatever a worker does too late changes nothing.
+"""
+
+import asyncio
+import hashlib
+from uuid import UUID
+
+from app.artifacts.commits import CheckedObject, check_object, commit_objects, find_tickets
+from app.artifacts.errors import TicketNotFoundError
+from app.artifacts.tables import Artifact, UploadTicket
+from app.artifacts.tickets import create_artifact_ticket
+from app.config import Settings
+from app.db.session import Database
+from app.jobs.attempts import AttemptService
+from app.logs import get_logger
+from app.storage.base import ObjectStore, StorageUnavailableError
+from contract.artifacts import UploadTicketRequest
+from contract.attempts import AttemptSucceeded, FinishReply, FinishRequest
+from contract.kinds import ArtifactKind
+
+log = get_logger(__name__)
+
+RUN_LOG = "run.log"
+_CHECKS_AT_ONCE = 8
+
+
+async def commit_artifact(
+    database: Database,
+    store: ObjectStore,
+    settings: Settings,
+    *,
+    attempt_id: UUID,
+    token: str,
+    ticket_id: UUID,
+) -> Artifact:
+    """Check an uploaded object and make it visible; the same commit again answers the same.
+
+    Raises:
+        TicketNotFoundError: this attempt has no such ticket.
+        ArtifactNotUploadedError: the object is not in storage.
+        ArtifactMismatchError: its size, SHA-256 or first bytes are not what was promised.
+        AttemptSupersededError, AttemptGoneError, AttemptTokenError: not this worker's any more.
+    """
+    async with database.transaction() as session:
+        await AttemptService(session, settings).lock_running(attempt_id, token)
+        tickets = await find_tickets(session, attempt_id, [ticket_id])
+    if not tickets:
+        raise TicketNotFoundError
+    objects = await _check(store, tickets)
+    async with database.transaction() as session:
+        job, _ = await AttemptService(session, settings).lock_running(attempt_id, token)
+        await commit_objects(session, job.id, attempt_id, objects)
+        return await session.get_one(Artifact, ticket_id)
+
+
+async def finish_attempt(
+    database: Database,
+    store: ObjectStore,
+    settings: Settings,
+    *,
+    attempt_id: UUID,
+    token: str,
+    report: FinishRequest,
+) -> FinishReply:
+    """Commit what came with a report and was not committed yet, and end the attempt with it.
+
+    Raises:
+        TicketNotFoundError, ArtifactNotUploadedError, ArtifactMismatchError: a file that the
+            report names is not there, or is not what was promised; nothing has changed.
+        AttemptNotFoundError, AttemptTokenError, AttemptSupersededError, AttemptGoneError,
+        ReportConflictError, ResultIncompleteError: as `AttemptService.finish`.
+    """
+    tickets: list[tuple[UploadTicket, bool]] = []
+    log_ticket: UploadTicket | None = None
+    content = (report.log or "").encode("utf-8", "replace")
+    async with database.transaction() as session:
+        attempts = AttemptService(session, settings)
+        # A report that came before, or too late, is answered by `finish` alone.
+        running = await attempts.find_running(attempt_id, token)
+        if running:
+            if isinstance(report, AttemptSucceeded):
+                tickets = await find_tickets(session, attempt_id, report.artifact_ids)
+            if content:
+                log_ticket = await create_artifact_ticket(
+                    session,
+                    settings,
+                    *running,
+                    UploadTicketRequest(
+                        kind=ArtifactKind.LOG,
+                        name=RUN_LOG,
+                        media_type="text/plain",
+                        size_bytes=len(content),
+                        sha256=hashlib.sha256(content).hexdigest(),
+                    ),
+                )
+    objects, stored_log = await asyncio.gather(
+        _check(store, tickets), _store_log(store, log_ticket, content)
+    )
+    async with database.transaction() as session:
+        return await AttemptService(session, settings).finish(
+            attempt_id, token, report, [*objects, *stored_log]
+        )
+
+
+async def _check(
+    store: ObjectStore, tickets: list[tuple[UploadTicket, bool]]
+) -> list[CheckedObject]:
+    """Check the objects of those that are not committed yet, some at once."""
+    gate = asyncio.Semaphore(_CHECKS_AT_ONCE)
+
+    async def check(ticket: UploadTicket) -> CheckedObject:
+        async with gate:
+            return await check_object(store, ticket)
+
+    waiting = [ticket for ticket, committed in tickets if not committed]
+    return list(await asyncio.gather(*map(check, waiting)))
+
+
+async def _store_log(
+    store: ObjectStore, ticket: UploadTicket | None, content: bytes
+) -> list[CheckedObject]:
+    """Put a run's log into storage. How a run ended matters more: without a store it has none."""
+    if ticket is None or ticket.sha256 is None:
+        return []
+    try:
+        etag = await store.write(ticket.object_key, content, ticket.media_type)
+    except StorageUnavailableError as error:
+        log.warning("a run's log could not be stored", error=str(error))
+        return []
+    return [CheckedObject(ticket.id, ticket.sha256, etag)]
