@@ -12,7 +12,7 @@ from app.queueing.dispatcher import Dispatcher
 from app.queueing.rq_queue import RqQueues
 from contract.tasks import RUN_ATTEMPT
 from tests.support.crowds import many_jobs, many_workers
-from tests.support.jobs import active_jobs, current_attempt_id, dispatch
+from tests.support.jobs import active_jobs, current_attempt_id, dispatch, dispatched_order
 from tests.support.people import People
 from tests.support.worker import FakeWorker
 
@@ -176,3 +176,23 @@ async def test_nothing_is_pushed_again_while_no_api_answers(
     async with database.transaction() as session:
         await session.execute(text("UPDATE api_processes SET seen_at = now()"))
     assert await dispatcher.push_lost() == 1
+
+
+async def test_withdrawn_attempt_gives_its_slot_to_another_model(
+    people: People, worker: FakeWorker, database: Database, dispatcher: Dispatcher
+) -> None:
+    """What waited for the slot, of a model that somebody does serve, is due at once."""
+    ada = await people.make(max_active_jobs=1)
+    stranded = await ada.job()
+    await worker.report()
+    await worker.report(name="gpu", queue="gpu", pipelines=("dreamfusion",))
+    await dispatch(database, dispatcher, stranded["id"])
+    waiting = await ada.job(model_id="dreamfusion-sd", prompt="a teapot", input_params={})
+    assert await dispatcher.run_once() == 0
+    await worker.report(stopping=True)
+    async with database.transaction() as session:
+        await session.execute(text("UPDATE attempts SET dispatched_at = now() - interval '1 hour'"))
+
+    assert await dispatcher.withdraw_stranded() == 1
+    assert await dispatcher.run_once() == 1
+    assert (await dispatched_order(database))[-1] == waiting["id"]
