@@ -67,7 +67,7 @@ class Dispatcher:
         that hold the same attempt only one is granted its claim.
         """
         async with self._database.transaction() as session:
-            if not (await session.execute(select(api_answers()))).scalar_one():
+            if not (await session.execute(select(api_answers(self._settings)))).scalar_one():
                 self._missing_since.clear()
                 return 0  # nobody could have claimed anything
             unclaimed = await self._find_unclaimed(session)

@@ -13,7 +13,8 @@ from tests.faults.site import Site, wait_until
 def test_call_whose_answer_was_lost(site: Site, call: bytes) -> None:
     """A worker's call that arrived and was not answered is repeated, and counts once."""
     site.way("api").break_requests(Mode.CUT_ANSWER, call)
-    job_id = site.create()
+    # Large enough to be committed by itself, and not with the report.
+    job_id = site.create(noise_bytes=2 << 20)
     wait_until(site.way("api").hurt.is_set)
     site.way("api").heal()
 
