@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from app.config import Settings
+from app.db import pool, signals
 from app.db import session as sessions
-from app.db import signals
 from devstack.servers import PostgresServer
 from tests.conftest import WORKER_KEY
 from tests.faults.proxy import FaultProxy, Mode
@@ -30,6 +30,7 @@ async def way(
     """The way from one API to Postgres, which that API soon gives up."""
     monkeypatch.setattr(sessions, "CONNECT_SECONDS", SHORT)
     monkeypatch.setattr(sessions, "STATEMENT_SECONDS", SHORT)
+    monkeypatch.setattr(pool, "STATEMENT_SECONDS", SHORT)
     monkeypatch.setattr(signals, "STATEMENT_SECONDS", SHORT)
     monkeypatch.setattr(signals, "PROOF_SECONDS", SHORT)
     with FaultProxy(postgres.port) as way:
@@ -153,9 +154,13 @@ async def test_database_that_swallows_everything(
     answers = await asyncio.gather(*(far.get(p, headers=headers) for p in paths for _ in range(16)))
     assert all(map(must_ask_again, answers))
     way.heal()
-    answers = await asyncio.gather(*(far.get(p, headers=headers) for p in paths for _ in range(16)))
-
-    assert {answer.status_code for answer in answers} == {200}
+    codes = {503}
+    while codes != {200}:  # a statement that was under way may still be waited for
+        answers = await asyncio.gather(
+            *(far.get(p, headers=headers) for p in paths for _ in range(16))
+        )
+        codes = {answer.status_code for answer in answers}
+        assert codes <= {200, 503}
 
 
 async def test_watching_goes_on_after_the_database_was_out_of_reach(
