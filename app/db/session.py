@@ -19,12 +19,18 @@ from app.db.signals import Signal, Signals
 
 _PENDING = "signals"
 
+STATEMENT_SECONDS = 30.0
+"""How long the server is waited for: a lost connection looks like one that is slow to answer."""
+
+CONNECT_SECONDS = 5.0
+"""How long a new connection, or one that is in use, is waited for."""
+
 # A process that is frozen in mid-transaction must not keep its locks for ever.
 SERVER_SETTINGS = {
     "application_name": "pipeline3d",
     "idle_in_transaction_session_timeout": "30s",
     "lock_timeout": "10s",
-    "statement_timeout": "60s",
+    "statement_timeout": f"{STATEMENT_SECONDS:.0f}s",
 }
 
 
@@ -52,7 +58,12 @@ class Database:
             url,
             pool_size=pool_size,
             max_overflow=pool_size,
-            connect_args={"timeout": 5, "server_settings": SERVER_SETTINGS},
+            pool_timeout=CONNECT_SECONDS,
+            connect_args={
+                "timeout": CONNECT_SECONDS,
+                "command_timeout": STATEMENT_SECONDS,
+                "server_settings": SERVER_SETTINGS,
+            },
             # Parameters hold prompts and hashes, and errors go to the log.
             hide_parameters=True,
         )
