@@ -59,6 +59,7 @@ def write_manifest(
     mesh: Mapping[str, Any],
     texture_side: int,
     glb: Path,
+    quality: Mapping[str, Any],
     seconds: Mapping[str, float],
 ) -> None:
     """Write the manifest as JSON."""
@@ -78,6 +79,7 @@ def write_manifest(
         "mesh": dict(mesh),
         "texture": {"size": texture_side, "media_type": "image/jpeg"},
         "glb": {"name": glb.name, "sha256": _sha256(glb), "bytes": glb.stat().st_size},
+        "quality": dict(quality),
         "libraries": {name: version(name) for name in _LIBRARIES},
         "seconds": {name: round(value, 4) for name, value in seconds.items()},
     }

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from worker_vm.meshes.formats import ONLY_GLB, Formats
 from worker_vm.pipelines.base import PipelineError
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -22,6 +23,7 @@ class Parameters(BaseModel):
     thickness: float = Field(default=1.0, ge=0.1, le=2.0)
     relief: Fraction = 0.3
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    formats: Formats = ONLY_GLB
     box: tuple[Fraction, Fraction, Fraction, Fraction] | None = None
 
     @model_validator(mode="after")
