@@ -27,9 +27,7 @@ _USDZ = "model/vnd.usdz+zip"
 _ZIP = "application/zip"
 
 # Types whose first bytes can be told.
-_TELLABLE = frozenset(
-    {_GLB, _JSON, "image/png", "image/jpeg", "image/webp", "video/mp4", _ZIP}
-)
+_TELLABLE = frozenset({_GLB, _JSON, "image/png", "image/jpeg", "image/webp", "video/mp4", _ZIP})
 # Types without a signature. Nothing that a browser would run, such as HTML or SVG, is among them.
 _PLAIN = frozenset(
     {
@@ -113,6 +111,15 @@ _SHAPES: dict[str, Callable[..., bool]] = {_PLY: _is_ply, _STL: _is_stl, _USDZ: 
 """Types that are told by more than a fixed beginning."""
 
 
+def _not_json(head: bytes, *, is_whole: bool) -> str | None:
+    if is_whole:
+        try:
+            json.loads(head)
+        except (ValueError, RecursionError):
+            return "is not valid JSON"
+    return None if head.lstrip()[:1] in {b"{", b"["} else "is not a JSON object or list"
+
+
 def contradicts(media_type: str, head: bytes, *, is_whole: bool) -> str | None:
     """How a file's first bytes contradict its declared type; None if they do not.
 
@@ -129,12 +136,7 @@ def contradicts(media_type: str, head: bytes, *, is_whole: bool) -> str | None:
     if media_type not in _TELLABLE:
         return f"has the media type {media_type}, which is not accepted for artifacts"
     if media_type == _JSON:
-        if is_whole:
-            try:
-                json.loads(head)
-            except (ValueError, RecursionError):
-                return "is not valid JSON"
-        return None if head.lstrip()[:1] in {b"{", b"["} else "is not a JSON object or list"
+        return _not_json(head, is_whole=is_whole)
     found = media_type_of(head)
     if found != media_type:
         return f"is {found or 'of unknown type'}, not {media_type}"

@@ -134,7 +134,11 @@ def test_honest_files(media_type: str, head: bytes) -> None:
         ("model/stl", STL[:-1], "is not model/stl by its first bytes"),
         ("model/stl", b"<html>" + bytes(90), "is not model/stl by its first bytes"),
         ("model/stl", b"", "is not model/stl by its first bytes"),
-        ("model/vnd.usdz+zip", zip_entry(b"model.usdc"), "is not model/vnd.usdz+zip by its first bytes"),
+        (
+            "model/vnd.usdz+zip",
+            zip_entry(b"model.usdc"),
+            "is not model/vnd.usdz+zip by its first bytes",
+        ),
         (
             "model/vnd.usdz+zip",
             zip_entry(b"model.usdc", extra=24, method=8),

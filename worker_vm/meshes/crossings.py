@@ -36,11 +36,10 @@ def find_crossings(points: Floats, faces: Ints, most: int = MOST_TESTED) -> Cros
     if not len(faces):
         return Crossings(0, 0)
     corners = points[faces]
-    low, high = corners.min(axis=1), corners.max(axis=1)
-    grid = _sort(low, high)
+    grid = _sort(corners.min(axis=1), corners.max(axis=1))
     count = min(len(faces), most)
     tested = np.arange(count) * len(faces) // count
-    return Crossings(count, int(count_crossing(points, faces, low, high, grid, tested)))
+    return Crossings(count, int(count_crossing(points, faces, grid, tested)))
 
 
 def _sort(low: Floats, high: Floats) -> Grid:
@@ -52,7 +51,8 @@ def _sort(low: Floats, high: Floats) -> Grid:
     )
     most = _MEMBERS_PER_FACE * len(low) + 1000
     while True:
-        shape = (*(int(extent // side) + 1 for extent in extents),)
+        wide, tall, deep = (int(extent // side) + 1 for extent in extents)
+        shape = (wide, tall, deep)
         first, last = _cells(low - origin, side, shape), _cells(high - origin, side, shape)
         counts = np.zeros(shape[0] * shape[1] * shape[2] + 1, np.int64)
         total = count_members(first, last, shape, counts, most)
@@ -60,10 +60,10 @@ def _sort(low: Floats, high: Floats) -> Grid:
             break
         side *= 2.0
     starts = np.cumsum(counts)
-    grid = Grid(first, last, shape, starts, np.empty(total, np.int32))
+    grid = Grid(low, high, first, last, shape, starts, np.empty(total, np.int32))
     place_members(grid, starts.copy())
     return grid
 
 
 def _cells(places: Floats, side: float, shape: tuple[int, ...]) -> Cells:
-    return np.minimum(places // side, np.array(shape) - 1).astype(np.int32)
+    return np.asarray(np.minimum(places // side, np.array(shape) - 1), dtype=np.int32)

@@ -24,6 +24,7 @@ from worker_vm.meshes.contents import Contents, Floats, Ints, Part, Texture
 from worker_vm.meshes.formats import Format
 
 _FULL = 255.0
+_DARK, _SLOPE = 0.0031308, 12.92
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
 
@@ -135,7 +136,7 @@ def _sample(pixels: NDArray[np.uint8], uvs: Floats) -> Floats:
     total = np.zeros((len(uvs), 4))
     for right in (0, 1):
         for down in (0, 1):
-            col, row = np.clip(low + (right, down), 0, size - 1).T
+            col, row = np.clip(low + np.array((right, down)), 0, size - 1).T
             weight = np.abs(1 - right - share[:, 0]) * np.abs(1 - down - share[:, 1])
             total += weight[:, None] * pixels[row, col]
     return total
@@ -143,11 +144,13 @@ def _sample(pixels: NDArray[np.uint8], uvs: Floats) -> Floats:
 
 def _srgb(colours: Floats) -> Floats:
     """Linear colours as sRGB (IEC 61966-2-1); opacity stays."""
-    curve = np.where(colours <= 0.0031308, 12.92 * colours, 1.055 * colours ** (1 / 2.4) - 0.055)
+    steep = 1.055 * colours ** (1 / 2.4) - 0.055
+    curve = np.where(colours <= _DARK, _SLOPE * colours, steep)
     return np.concatenate([curve[..., :3], colours[..., 3:]], axis=-1)
 
 
 def _linear(colours: Floats) -> Floats:
     """And back."""
-    curve = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+    steep = ((colours + 0.055) / 1.055) ** 2.4
+    curve = np.where(colours <= _SLOPE * _DARK, colours / _SLOPE, steep)
     return np.concatenate([curve[..., :3], colours[..., 3:]], axis=-1)

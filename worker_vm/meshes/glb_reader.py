@@ -153,7 +153,7 @@ class _Reader:
         for info in (material.occlusion_texture, material.emissive_texture):
             self._texture_index(info)
         return Surface(
-            base_color=(*pbr.base_color_factor,),  # type: ignore[arg-type]  (four of them)
+            base_color=pbr.base_color_factor,
             metallic=pbr.metallic_factor,
             roughness=pbr.roughness_factor,
             base_color_texture=self._texture_index(pbr.base_color_texture),
@@ -188,14 +188,15 @@ def _decoded(data: bytes, whose: str) -> tuple[str, tuple[int, int]]:
     """The type and the size of a picture, all of which can be decoded."""
     try:
         with Image.open(io.BytesIO(data), formats=tuple(_FORMATS)) as picture:
-            if picture.width * picture.height > _MAX_PIXELS:
-                raise BrokenGlbError(f"{whose} is larger than anybody can show")
-            picture.load()
-            return _FORMATS[picture.format or ""], picture.size
-    except BrokenGlbError:
-        raise
+            small = picture.width * picture.height <= _MAX_PIXELS
+            if small:
+                picture.load()
+            media_type, size = _FORMATS[picture.format or ""], picture.size
     except Exception as error:  # decoders raise nearly everything on broken files
         raise BrokenGlbError(f"{whose} cannot be decoded") from error
+    if not small:
+        raise BrokenGlbError(f"{whose} is larger than anybody can show")
+    return media_type, size
 
 
 def _local(node: Node) -> Floats:

@@ -96,9 +96,7 @@ class TextureInfo(_Object):
 class Metallic(_Object):
     """The metallic-roughness model."""
 
-    base_color_factor: list[Share] = Field(
-        default=[1.0, 1.0, 1.0, 1.0], min_length=4, max_length=4
-    )
+    base_color_factor: tuple[Share, Share, Share, Share] = (1.0, 1.0, 1.0, 1.0)
     base_color_texture: TextureInfo | None = None
     metallic_factor: Share = 1.0
     roughness_factor: Share = 1.0

@@ -10,6 +10,8 @@ from worker_vm.rendering.jit import inlined, kernel
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Cells = NDArray[np.int32]
+Triangle = tuple[int, int, int]
+"""Numbers of three points."""
 
 SUBTEXEL = 256
 """Steps that a texel is divided into."""
@@ -21,6 +23,10 @@ _MOST = 255
 class Grid(NamedTuple):
     """Which faces reach into which cell of a regular grid."""
 
+    low: Floats
+    """(m, 3) the lower corner of a face's box"""
+    high: Floats
+    """(m, 3) the upper corner"""
     first: Cells
     """(m, 3) the lowest cell that a face's box reaches into"""
     last: Cells
@@ -61,11 +67,12 @@ def place_members(grid: Grid, free: Ints) -> None:
 
 
 @inlined
-def _pierces(points: Floats, p: int, q: int, a: int, b: int, c: int) -> bool:
-    """Whether the segment from p to q goes through the inside of the triangle a, b, c.
+def _pierces(points: Floats, p: int, q: int, triangle: Triangle) -> bool:
+    """Whether the segment from p to q goes through the inside of a triangle.
 
     Möller, Trumbore (1997): Fast, minimum storage ray-triangle intersection.
     """
+    a, b, c = triangle
     dx, dy, dz = (
         points[q, 0] - points[p, 0], points[q, 1] - points[p, 1], points[q, 2] - points[p, 2]
     )  # fmt: skip
@@ -96,9 +103,11 @@ def _pierces(points: Floats, p: int, q: int, a: int, b: int, c: int) -> bool:
 
 
 @inlined
-def _apart(low: Floats, high: Floats, one: int, other: int) -> bool:
+def _apart(grid: Grid, one: int, other: int) -> bool:
     for axis in range(3):
-        if low[one, axis] > high[other, axis] or low[other, axis] > high[one, axis]:
+        if grid.low[one, axis] > grid.high[other, axis]:
+            return True
+        if grid.low[other, axis] > grid.high[one, axis]:
             return True
     return False
 
@@ -113,26 +122,24 @@ def _cross(points: Floats, faces: Ints, one: int, other: int) -> bool:
     a, b, c = faces[one, 0], faces[one, 1], faces[one, 2]
     p, q, r = faces[other, 0], faces[other, 1], faces[other, 2]
     return (
-        _pierces(points, p, q, a, b, c)
-        or _pierces(points, q, r, a, b, c)
-        or _pierces(points, r, p, a, b, c)
-        or _pierces(points, a, b, p, q, r)
-        or _pierces(points, b, c, p, q, r)
-        or _pierces(points, c, a, p, q, r)
+        _pierces(points, p, q, (a, b, c))
+        or _pierces(points, q, r, (a, b, c))
+        or _pierces(points, r, p, (a, b, c))
+        or _pierces(points, a, b, (p, q, r))
+        or _pierces(points, b, c, (p, q, r))
+        or _pierces(points, c, a, (p, q, r))
     )
 
 
 @inlined
-def _crosses_any(
-    points: Floats, faces: Ints, low: Floats, high: Floats, grid: Grid, face: int
-) -> bool:
+def _crosses_any(points: Floats, faces: Ints, grid: Grid, face: int) -> bool:
     for x in range(grid.first[face, 0], grid.last[face, 0] + 1):
         for y in range(grid.first[face, 1], grid.last[face, 1] + 1):
             for z in range(grid.first[face, 2], grid.last[face, 2] + 1):
                 cell = (x * grid.shape[1] + y) * grid.shape[2] + z
                 for place in range(grid.starts[cell], grid.starts[cell + 1]):
                     other = grid.members[place]
-                    if other == face or _apart(low, high, face, other):
+                    if other == face or _apart(grid, face, other):
                         continue
                     if _cross(points, faces, face, other):
                         return True
@@ -140,13 +147,11 @@ def _crosses_any(
 
 
 @kernel
-def count_crossing(
-    points: Floats, faces: Ints, low: Floats, high: Floats, grid: Grid, tested: Ints
-) -> int:
+def count_crossing(points: Floats, faces: Ints, grid: Grid, tested: Ints) -> int:
     """Count the tested faces that go through another one."""
     found = 0
     for face in tested:
-        if _crosses_any(points, faces, low, high, grid, face):
+        if _crosses_any(points, faces, grid, face):
             found += 1
     return found
 
@@ -170,7 +175,7 @@ def cover(corners: Ints, times: NDArray[np.uint8]) -> None:
             continue
         if area < 0:
             x1, y1, x2, y2 = x2, y2, x1, y1
-        # The edge that a texel's middle lies exactly on belongs to the triangle above or left of it.
+        # Of the two triangles at an edge exactly one has the texels whose middle lies on it.
         bias0 = 0 if (y1 == y2 and x2 < x1) or y2 < y1 else -1
         bias1 = 0 if (y2 == y0 and x0 < x2) or y0 < y2 else -1
         bias2 = 0 if (y0 == y1 and x1 < x0) or y1 < y0 else -1

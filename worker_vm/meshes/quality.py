@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from worker_vm.meshes.contents import Contents, Floats, Surface
 from worker_vm.meshes.crossings import Crossings, find_crossings
 from worker_vm.meshes.texel_use import TexelUse, measure_texels
@@ -114,7 +116,7 @@ def assess(contents: Contents, verdict: Verdict) -> Quality:
 
 
 def _extents(points: Floats) -> Floats:
-    return points.max(axis=0) - points.min(axis=0)
+    return np.asarray(points.max(axis=0) - points.min(axis=0))
 
 
 def _textures_of(surface: Surface) -> dict[str, int]:

@@ -54,7 +54,7 @@ def analyse(positions: Floats, faces: Ints) -> Topology:
     first, opened, crowded, turned = _edges(welded, len(points))
     body = _bodies(welded, len(points))
     count = int(body.max()) + 1 if len(body) else 0
-    volumes = np.bincount(body, _volumes(points, welded), minlength=count)
+    volumes = np.bincount(body, _volumes(points, welded), minlength=count).astype(np.float64)
     closed = np.bincount(body[first[opened | crowded] // 3], minlength=count) == 0
     return Topology(
         points=points,

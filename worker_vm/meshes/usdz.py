@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from pxr import Gf, Sdf, Usd, UsdGeom, UsdShade, UsdUtils, Vt
+from pxr import Gf, Sdf, Usd, UsdGeom, UsdShade, Vt
 
 from worker_vm.meshes.contents import Contents, Part, Surface
 
@@ -16,11 +16,7 @@ _SUFFIXES = {"image/png": "png", "image/jpeg": "jpg"}
 
 
 def write_usdz(contents: Contents, path: Path) -> None:
-    """Write all parts as meshes of one model, in metres, +Y up.
-
-    Raises:
-        RuntimeError: the library did not write it.
-    """
+    """Write all parts as meshes of one model, in metres, +Y up."""
     with tempfile.TemporaryDirectory(dir=path.parent, prefix="usdz-") as folder:
         pictures = []
         for number, texture in enumerate(contents.textures):
@@ -29,8 +25,10 @@ def write_usdz(contents: Contents, path: Path) -> None:
             pictures.append(name)
         layer = Path(folder) / "model.usdc"
         _write_stage(contents, layer, pictures)
-        if not UsdUtils.CreateNewARKitUsdzPackage(Sdf.AssetPath(str(layer)), str(path)):
-            raise RuntimeError("usd-core wrote no USDZ package")
+        package = Sdf.ZipFileWriter.CreateNew(str(path))
+        for name in (layer.name, *pictures):  # the layer that a viewer opens comes first
+            package.AddFile(str(Path(folder) / name), name)
+        package.Save()
 
 
 def _write_stage(contents: Contents, layer: Path, pictures: list[str]) -> None:

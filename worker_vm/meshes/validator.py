@@ -8,14 +8,13 @@ import json
 import os
 import shlex
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 SETTING = "GLTF_VALIDATOR"
 _SECONDS = 120
 _MOST_MESSAGES = 20
-_ERROR = 0
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Verdict:
     version: str | None = None
     errors: int = 0
     warnings: int = 0
-    messages: tuple[str, ...] = ()
+    messages: list[str] = field(default_factory=list)
     """the first ones, errors before anything else"""
 
 
@@ -62,10 +61,10 @@ def _read(report: dict[str, Any]) -> Verdict:
         version=str(report["validatorVersion"]),
         errors=int(issues["numErrors"]),
         warnings=int(issues["numWarnings"]),
-        messages=tuple(
+        messages=[
             f"{message['code']} {message.get('pointer', '')}: {message['message']}"
             for message in messages[:_MOST_MESSAGES]
-        ),
+        ],
     )
 
 
