@@ -23,7 +23,6 @@ THREAD_VARIABLES = (
     "MKL_NUM_THREADS",
     "NUMBA_NUM_THREADS",
     "OPENCV_FOR_THREADS_NUM",
-    "PXR_WORK_THREAD_LIMIT",
 )
 """What numeric libraries read, once, when they are imported."""
 

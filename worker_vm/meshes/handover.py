@@ -11,7 +11,6 @@ from contract.attempts import FailureCode
 from contract.kinds import ArtifactKind
 from worker_vm.meshes.contents import BrokenGlbError, Contents, Part, Surface
 from worker_vm.meshes.crossings import find_crossings
-from worker_vm.meshes.exports import write
 from worker_vm.meshes.formats import MEDIA_TYPES, ONLY_GLB, Format
 from worker_vm.meshes.glb_reader import read_glb
 from worker_vm.meshes.quality import assess
@@ -52,6 +51,8 @@ def hand_over(
     report.artifact(ArtifactKind.MODEL_3D, glb, MEDIA_TYPES[Format.GLB])
     report.artifact(ArtifactKind.ANALYTICS, quality, "application/json")
     for wanted in sorted(set(formats) - {Format.GLB}):
+        from worker_vm.meshes.exports import write  # noqa: PLC0415  (imports for half a second)
+
         path = write(contents, wanted, glb)
         report.artifact(ArtifactKind.MODEL_3D, path, MEDIA_TYPES[wanted])
     return document

@@ -3,13 +3,16 @@
 Specifications: https://openusd.org/release/spec_usdz.html, spec_usdpreviewsurface.html
 """
 
+import os
 import tempfile
 from pathlib import Path
 
 import numpy as np
-from pxr import Gf, Sdf, Usd, UsdGeom, UsdShade, Vt
+from pxr import Gf, Sdf, Usd, UsdGeom, UsdShade, Vt, Work
 
 from worker_vm.meshes.contents import Contents, Part, Surface
+
+Work.SetConcurrencyLimit(int(os.environ.get("WORKER_THREADS", "1")))
 
 _ROOT = "/Model"
 _SUFFIXES = {"image/png": "png", "image/jpeg": "jpg"}
