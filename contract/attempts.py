@@ -26,7 +26,7 @@ class ClaimRequest(Message):
 
 
 class InputFile(Message):
-    """One uploaded object that a parameter names, ready to download."""
+    """One stored object, ready to download: what a parameter names, or a checkpoint."""
 
     parameter: str
     object_name: str
@@ -49,6 +49,9 @@ class JobSpec(Message):
     params: dict[str, Any]
     prompt: str | None
     inputs: list[InputFile]
+    checkpoint: InputFile | None = Field(
+        default=None, description="the newest one of the job's earlier attempts, to go on from"
+    )
     time_limit_seconds: int
     lease_seconds: float
     heartbeat_seconds: float

@@ -9,6 +9,7 @@ import httpx
 
 from contract.attempts import (
     SHORT_LOG,
+    AttemptCancelled,
     AttemptReleased,
     AttemptSucceeded,
     FailureCode,
@@ -47,6 +48,8 @@ class Patience:
     upload: RetryPolicy = field(default=RetryPolicy(longest_wait=5, give_up_after=86400))
     finish: RetryPolicy = field(default=RetryPolicy(longest_wait=5, give_up_after=86400))
     log_upload: RetryPolicy = field(default=RetryPolicy(give_up_after=15))
+    # All files of a cancelled run together: somebody waits for its end, and nobody for them.
+    cancelled: RetryPolicy = field(default=RetryPolicy(give_up_after=30))
 
 
 class Delivery:
@@ -95,6 +98,8 @@ class Delivery:
             if isinstance(report, AttemptSucceeded):
                 report = self._with_files(report)
             self._uploads.discard()
+            if isinstance(report, AttemptCancelled):
+                self._keep_files()
             return self._report(report)
         except AttemptLostError as error:
             log.warning("attempt.lost", reason=str(error))
@@ -110,6 +115,17 @@ class Delivery:
         except Exception as error:  # noqa: BLE001  (a run that has ended is reported)
             return self._without_files(error)
         return report.model_copy(update={"artifact_ids": ids})
+
+    def _keep_files(self) -> None:
+        """Have shown what a cancelled run has handed over, if that can be done soon."""
+        policy = self._patience.cancelled
+        until = time.monotonic() + policy.give_up_after
+
+        def pause(seconds: float) -> bool:
+            left = until - time.monotonic()
+            return left <= 0 or self._pause(min(seconds, left))
+
+        self._uploads.keep_rest(FileUploader(self._api, self._storage, policy=policy, pause=pause))
 
     def _without_files(self, error: Exception) -> FinishRequest:
         """What to report instead of a success whose files could not be handed over."""

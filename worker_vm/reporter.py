@@ -10,7 +10,7 @@ from contract.artifacts import MediaType
 from contract.attempts import FailureCode, Progress
 from contract.base import FileName
 from contract.kinds import ArtifactKind
-from worker_vm.control import RunControl
+from worker_vm.control import RunControl, StopReason
 from worker_vm.logs import get_logger, storable
 from worker_vm.pipelines.base import PipelineError
 from worker_vm.supervisor import Supervisor
@@ -77,20 +77,25 @@ class RunReporter:
         )
 
     def produced(self, kind: str, path: Path, media_type: str) -> None:
-        """A file is finished.
+        """A file is finished. A cancelled run may still hand over what it has.
 
         Raises:
-            RunCancelledError: the run should stop now.
+            RunCancelledError: the run should stop now, for another reason.
             PipelineError: INVALID_OUTPUT; the file is missing, empty, elsewhere or handed over
                 twice, or its kind, name or media type is not allowed.
         """
-        self._control.check()
+        cancelled = self._control.reason is StopReason.CANCELLED
+        if not cancelled:
+            self._control.check()
         problem = self._problem(kind, path, media_type)
         if problem is None and path.name in self._names:
             if self._restarts:
                 path = path.rename(path.with_stem(f"{path.stem}-{self._restarts + 1}"))
             if path.name in self._names:
                 problem = "was handed over twice"
+        if problem is not None and cancelled:
+            log.warning("artifact.left_out", name=storable(path.name), problem=problem)
+            return
         if problem is not None:
             raise PipelineError(
                 FailureCode.INVALID_OUTPUT,

@@ -24,7 +24,7 @@ from worker_vm.api_client import (
 from worker_vm.backoff import retry
 from worker_vm.control import RunControl, StopReason
 from worker_vm.delivery import LOG_NAME, LOST, UNDELIVERED, Delivery, Patience
-from worker_vm.downloads import download_inputs
+from worker_vm.downloads import Downloader
 from worker_vm.host_pool import HostPool, PipelineUnavailableError, inputs_as_text
 from worker_vm.host_protocol import Run
 from worker_vm.logs import get_logger, run_log
@@ -282,14 +282,14 @@ class AttemptRun:
         """Download the inputs and run the pipeline in its host."""
         spec = self._spec
         self._host.pool.require(spec.pipeline, self._control)
-        inputs = download_inputs(
+        downloader = Downloader(
             self._host.storage,
-            spec.inputs,
-            self._folder / "inputs",
             policy=self._host.patience.download,
             check=self._control.check,
             pause=self._control.pause,
         )
+        inputs = downloader.fetch_inputs(spec.inputs, self._folder / "inputs")
+        checkpoint = downloader.fetch_checkpoint(spec.checkpoint, self._folder / "checkpoint")
         self._control.check()
         work_dir = self._folder / "work"
         work_dir.mkdir()
@@ -303,6 +303,7 @@ class AttemptRun:
                 prompt=spec.prompt,
                 inputs=inputs_as_text(inputs),
                 work_dir=str(work_dir),
+                checkpoint=None if checkpoint is None else str(checkpoint),
             ),
             lambda free_other_memory: RunReporter(
                 self._control,

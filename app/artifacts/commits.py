@@ -17,12 +17,15 @@ from app.artifacts.errors import (
     TicketNotFoundError,
 )
 from app.artifacts.inspection import HEAD_BYTES, contradicts
+from app.artifacts.keeping import drop_checkpoints
 from app.artifacts.tables import Artifact, UploadTicket
 from app.db.session import signal_after_commit
 from app.db.signals import Channel, Signal
 from app.storage.base import ObjectStore
+from contract.kinds import ArtifactKind
 
-# The promise is compared again, since the ticket may have been asked for anew meanwhile.
+# The promise is compared again, since the ticket may have been asked for anew meanwhile. What
+# retention may delete at any moment, such as an outdated checkpoint, needs a new ticket.
 _COMMIT = text("""
 WITH checked AS (
     SELECT * FROM unnest(
@@ -32,6 +35,7 @@ WITH checked AS (
     UPDATE upload_tickets ticket SET keep_until = NULL FROM checked
     WHERE ticket.id = checked.id AND ticket.attempt_id = :attempt_id
       AND ticket.sha256 = checked.sha256
+      AND (ticket.keep_until IS NULL OR ticket.keep_until > now())
     RETURNING ticket.*, checked.etag, checked.place
 ), made AS (
     INSERT INTO artifacts (id, job_id, attempt_id, kind, name, media_type, size_bytes, sha256,
@@ -56,6 +60,7 @@ class CheckedObject:
     """An uploaded object that was found to be what its ticket promised."""
 
     ticket_id: UUID
+    kind: ArtifactKind
     sha256: str
     etag: str
 
@@ -101,7 +106,7 @@ async def check_object(store: ObjectStore, ticket: UploadTicket) -> CheckedObjec
     )
     if digest != ticket.sha256:
         raise ArtifactMismatchError(f"The SHA-256 of {ticket.name} is not the promised one.")
-    return CheckedObject(ticket.id, digest, found.etag)
+    return CheckedObject(ticket.id, ArtifactKind(ticket.kind), digest, found.etag)
 
 
 async def commit_objects(
@@ -109,10 +114,13 @@ async def commit_objects(
 ) -> None:
     """Make checked objects artifacts, with an event each; those that are already stay as they are.
 
+    A checkpoint takes the place of every earlier one of the job.
+
     The caller holds the lock of the job and has checked that it is the attempt's.
 
     Raises:
-        TicketNotFoundError: a ticket has been asked for again meanwhile, for another content.
+        TicketNotFoundError: a ticket has been asked for again meanwhile, for another content, or
+            its object is not kept any more.
     """
     if not objects:
         return
@@ -130,4 +138,7 @@ async def commit_objects(
     ).scalar_one()
     if kept < len(objects):
         raise TicketNotFoundError
+    checkpoints = [item.ticket_id for item in objects if item.kind is ArtifactKind.CHECKPOINT]
+    if checkpoints:
+        await drop_checkpoints(session, job_id, but=checkpoints)
     signal_after_commit(session, Signal(Channel.JOB_CHANGED, str(job_id)))

@@ -1,13 +1,14 @@
-"""Which artifacts of a job people see."""
+"""Which artifacts of a job people see, and which an attempt begins with."""
 
 from collections.abc import Sequence
 
-from sqlalchemy import or_, select
+from sqlalchemy import and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.artifacts.tables import Artifact
 from app.jobs.lifecycle import JobStatus
-from app.jobs.tables import Job
+from app.jobs.tables import Attempt, Job
+from contract.kinds import ArtifactKind
 
 
 async def visible_artifacts(session: AsyncSession, job: Job) -> Sequence[Artifact]:
@@ -33,3 +34,33 @@ async def visible_artifacts(session: AsyncSession, job: Job) -> Sequence[Artifac
         .scalars()
         .all()
     )
+
+
+async def find_given(
+    session: AsyncSession, attempt: Attempt
+) -> tuple[list[Artifact], Artifact | None]:
+    """The job's inputs, and the newest checkpoint of its other attempts, to go on from."""
+    found = (
+        await session.execute(
+            select(Artifact)
+            .where(
+                Artifact.job_id == attempt.job_id,
+                or_(
+                    Artifact.attempt_id.is_(None),
+                    and_(
+                        Artifact.kind == ArtifactKind.CHECKPOINT,
+                        Artifact.attempt_id != attempt.id,
+                    ),
+                ),
+            )
+            .order_by(Artifact.parameter, Artifact.created_at.desc())
+        )
+    ).scalars()
+    inputs: list[Artifact] = []
+    checkpoint = None
+    for artifact in found:
+        if artifact.attempt_id is None:
+            inputs.append(artifact)
+        else:
+            checkpoint = checkpoint or artifact
+    return inputs, checkpoint

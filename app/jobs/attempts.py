@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import assert_never
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.artifacts.commits import CheckedObject, commit_objects
+from app.artifacts.service import find_given
 from app.artifacts.tables import Artifact
 from app.catalog.tables import Model
 from app.config import Settings
@@ -67,6 +68,7 @@ class ClaimedAttempt:
     attempt: Attempt
     model: Model
     inputs: list[Artifact]
+    checkpoint: Artifact | None
     token: str
 
 
@@ -100,15 +102,9 @@ class AttemptService:
         else:
             attempt, job = await self._start(job, attempt, request)
         model = await self._session.get_one(Model, job.model_id)
-        inputs = (
-            await self._session.execute(
-                select(Artifact)
-                .where(Artifact.job_id == job.id, Artifact.attempt_id.is_(None))
-                .order_by(Artifact.parameter)
-            )
-        ).scalars()
+        inputs, checkpoint = await find_given(self._session, attempt)
         return ClaimedAttempt(
-            job, attempt, model, list(inputs), self.token(attempt_id, request.claim_id)
+            job, attempt, model, inputs, checkpoint, self.token(attempt_id, request.claim_id)
         )
 
     async def heartbeat(

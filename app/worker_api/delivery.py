@@ -130,4 +130,4 @@ async def _store_log(
     except StorageUnavailableError as error:
         log.warning("a run's log could not be stored", error=str(error))
         return []
-    return [CheckedObject(ticket.id, ticket.sha256, etag)]
+    return [CheckedObject(ticket.id, ArtifactKind.LOG, ticket.sha256, etag)]

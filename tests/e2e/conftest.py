@@ -14,14 +14,17 @@ SAMPLE = Path(__file__).resolve().parents[2] / "devstack" / "samples" / "duck.pn
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp("stack")
     settings = {
         **fresh_settings(),
         "LEASE_SECONDS": "6",
         "HEARTBEAT_SECONDS": "1",
         "RETRY_BASE_SECONDS": "0.5",
         "LOG_FORMAT": "json",
+        "WORKER_PIPELINES": "stepwise=tests.e2e.stepwise_pipeline:Stepwise",
+        "WORKER_WORK_DIR": str(folder / "work"),
     }
-    with Stack(tmp_path_factory.mktemp("stack"), settings=settings, fast=True) as stack:
+    with Stack(folder, settings=settings, fast=True) as stack:
         yield stack
 
 

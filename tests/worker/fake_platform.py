@@ -138,7 +138,16 @@ class Platform:
 
     def add_input(self, parameter: str, data: bytes, **changes: Any) -> InputFile:
         """Put an object into storage and promise it to the attempt."""
-        name = f"uploads/u/{uuid4()}/picture.png"
+        item = self._promise(f"uploads/u/{uuid4()}/picture.png", parameter, data, **changes)
+        self.spec["inputs"].append(item)
+        return item
+
+    def add_checkpoint(self, name: str, data: bytes, **changes: Any) -> None:
+        """Put an earlier attempt's checkpoint into storage and promise it to the attempt."""
+        key = f"jobs/{self.job_id}/{uuid4()}/{name}"
+        self.spec["checkpoint"] = self._promise(key, name, data, **changes)
+
+    def _promise(self, name: str, parameter: str, data: bytes, **changes: Any) -> InputFile:
         self.objects[f"/bucket/{name}"] = data
         promised = {
             "parameter": parameter,
@@ -148,9 +157,7 @@ class Platform:
             "size_bytes": len(data),
             "media_type": "image/png",
         }
-        item = InputFile(**{**promised, **changes})
-        self.spec["inputs"].append(item)
-        return item
+        return InputFile(**{**promised, **changes})
 
     def requests(self, route: str) -> list[Seen]:
         """What arrived for one route, in order."""
