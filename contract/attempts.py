@@ -6,7 +6,8 @@ from uuid import UUID
 
 from pydantic import Field, FiniteFloat
 
-from contract.base import PROTOCOL_VERSION, ErrorCode, Message, Text, UtcDatetime
+from contract.base import PROTOCOL_VERSION, ErrorCode, Message, Sha256, Text, UtcDatetime
+from contract.kinds import ArtifactKind
 
 WorkerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 
@@ -36,6 +37,15 @@ class InputFile(Message):
     media_type: str
 
 
+class Reproduction(Message):
+    """The job that this one makes again, and the result to compare with."""
+
+    of: UUID
+    kind: ArtifactKind
+    sha256: Sha256
+    manifest: InputFile | None = Field(description="says how the original was made")
+
+
 class JobSpec(Message):
     """Everything a worker needs to run one attempt."""
 
@@ -52,6 +62,7 @@ class JobSpec(Message):
     checkpoint: InputFile | None = Field(
         default=None, description="the newest one of the job's earlier attempts, to go on from"
     )
+    reproduction: Reproduction | None = None
     time_limit_seconds: int
     lease_seconds: float
     heartbeat_seconds: float

@@ -1,4 +1,4 @@
-"""Inputs and checkpoints: fetched by presigned GET, and only exactly what was promised."""
+"""What a run begins with: fetched by presigned GET, and only exactly what was promised."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -58,10 +58,10 @@ class Downloader:
             for number, item in enumerate(inputs)
         }
 
-    def fetch_checkpoint(self, item: InputFile | None, folder: Path) -> Path | None:
-        """Fetch what an earlier attempt has left; None if there is none, or it cannot be had.
+    def fetch_if_there(self, item: InputFile | None, folder: Path) -> Path | None:
+        """Fetch what a run can do without, such as a checkpoint, into a folder made here.
 
-        Without it a run takes longer, but is as good.
+        None if there is nothing, or it cannot be had.
         """
         if item is None:
             return None
@@ -69,7 +69,7 @@ class Downloader:
         try:
             return self._fetch(item, folder / _local_name(0, item.object_name))
         except PipelineError as error:
-            log.warning("checkpoint.left_out", name=item.parameter, code=error.code)
+            log.warning("input.left_out", name=item.parameter, code=error.code)
             return None
 
     def _fetch(self, item: InputFile, path: Path) -> Path:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from pydantic import TypeAdapter
 
@@ -14,7 +15,7 @@ from worker_vm.control import RunControl, StopReason
 from worker_vm.logs import get_logger, storable
 from worker_vm.pipelines.base import PipelineError
 from worker_vm.supervisor import Supervisor
-from worker_vm.uploads import Upload, UploadQueue
+from worker_vm.uploads import Upload
 
 log = get_logger(__name__)
 
@@ -25,13 +26,20 @@ _FILE_NAME: TypeAdapter[str] = TypeAdapter(FileName)
 _MEDIA_TYPE: TypeAdapter[str] = TypeAdapter(MediaType)
 
 
+class FileTaker(Protocol):
+    """Where a run's files go."""
+
+    def submit(self, upload: Upload) -> None:
+        """Take a file that was found good."""
+
+
 class RunReporter:
     """The `RunListener` of one run; a pipeline's process is trusted no more than a client.
 
     Args:
         control: says whether the run should stop.
         supervisor: takes progress.
-        uploads: takes files.
+        files: takes files.
         work_dir: where the run's files must lie.
         free_other_memory: makes the other hosts give theirs back.
     """
@@ -40,7 +48,7 @@ class RunReporter:
         self,
         control: RunControl,
         supervisor: Supervisor,
-        uploads: UploadQueue,
+        files: FileTaker,
         *,
         work_dir: Path,
         free_other_memory: Callable[[], None],
@@ -50,7 +58,7 @@ class RunReporter:
         self._restarts = 0
         self._control = control
         self._supervisor = supervisor
-        self._uploads = uploads
+        self._files = files
         self._percent = 0.0
         self._stage = ""
         self._names = {LOG_NAME}
@@ -103,7 +111,7 @@ class RunReporter:
                 permanent=False,
             )
         self._names.add(path.name)
-        self._uploads.submit(Upload(kind=ArtifactKind(kind), path=path, media_type=media_type))
+        self._files.submit(Upload(kind=ArtifactKind(kind), path=path, media_type=media_type))
 
     def _problem(self, kind: str, path: Path, media_type: str) -> str | None:
         if path.is_symlink() or not path.resolve().is_relative_to(self._work_dir):

@@ -1,6 +1,7 @@
 """Which artifacts of a job people see, and which an attempt begins with."""
 
 from collections.abc import Sequence
+from uuid import UUID
 
 from sqlalchemy import and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -64,3 +65,30 @@ async def find_given(
         else:
             checkpoint = checkpoint or artifact
     return inputs, checkpoint
+
+
+async def find_result(
+    session: AsyncSession, job_id: UUID
+) -> tuple[Artifact | None, Artifact | None]:
+    """A job's main artifact, and the manifest that says how it was made."""
+    found = (
+        await session.execute(
+            select(Artifact, Artifact.id == Job.main_artifact_id)
+            .join(Job, Job.id == Artifact.job_id)
+            .where(
+                Job.id == job_id,
+                Artifact.attempt_id == Job.current_attempt_id,
+                or_(
+                    Artifact.id == Job.main_artifact_id,
+                    and_(
+                        Artifact.kind == ArtifactKind.MANIFEST,
+                        Artifact.media_type == "application/json",
+                    ),
+                ),
+            )
+            .order_by(Artifact.id)
+        )
+    ).all()
+    main = next((artifact for artifact, is_main in found if is_main), None)
+    manifest = next((artifact for artifact, is_main in found if not is_main), None)
+    return main, manifest

@@ -11,7 +11,7 @@ from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.artifacts.commits import CheckedObject, commit_objects
-from app.artifacts.service import find_given
+from app.artifacts.service import find_given, find_result
 from app.artifacts.tables import Artifact
 from app.catalog.tables import Model
 from app.config import Settings
@@ -69,6 +69,8 @@ class ClaimedAttempt:
     model: Model
     inputs: list[Artifact]
     checkpoint: Artifact | None
+    original: tuple[Artifact | None, Artifact | None]
+    """Of a job that makes another one again: that one's main artifact, and its manifest."""
     token: str
 
 
@@ -103,9 +105,11 @@ class AttemptService:
             attempt, job = await self._start(job, attempt, request)
         model = await self._session.get_one(Model, job.model_id)
         inputs, checkpoint = await find_given(self._session, attempt)
-        return ClaimedAttempt(
-            job, attempt, model, inputs, checkpoint, self.token(attempt_id, request.claim_id)
-        )
+        original: tuple[Artifact | None, Artifact | None] = (None, None)
+        if job.reproduces is not None:
+            original = await find_result(self._session, job.reproduces)
+        token = self.token(attempt_id, request.claim_id)
+        return ClaimedAttempt(job, attempt, model, inputs, checkpoint, original, token)
 
     async def heartbeat(
         self, attempt_id: UUID, token: str, heartbeat: AttemptHeartbeat

@@ -49,6 +49,7 @@ from contract.attempts import (
     FinishRequest,
     InputFile,
     JobSpec,
+    Reproduction,
 )
 from contract.kinds import ArtifactKind
 from contract.workers import WorkerHeartbeat, WorkerHeartbeatReply
@@ -134,6 +135,15 @@ def _job_spec(claimed: ClaimedAttempt, settings: Settings, store: ObjectStore) -
             media_type=artifact.media_type,
         )
 
+    reproduction = None
+    main, manifest = claimed.original
+    if job.reproduces is not None and main is not None and main.sha256 is not None:
+        reproduction = Reproduction(
+            of=job.reproduces,
+            kind=ArtifactKind(main.kind),
+            sha256=main.sha256,
+            manifest=downloadable(manifest) if manifest else None,
+        )
     return JobSpec(
         attempt_id=attempt.id,
         job_id=job.id,
@@ -145,6 +155,7 @@ def _job_spec(claimed: ClaimedAttempt, settings: Settings, store: ObjectStore) -
         prompt=job.prompt,
         inputs=[downloadable(artifact) for artifact in claimed.inputs],
         checkpoint=downloadable(claimed.checkpoint) if claimed.checkpoint else None,
+        reproduction=reproduction,
         time_limit_seconds=attempt.time_limit_seconds,
         lease_seconds=settings.lease_seconds,
         heartbeat_seconds=settings.heartbeat_seconds,

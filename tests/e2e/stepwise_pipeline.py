@@ -1,6 +1,7 @@
 """A pipeline that leaves checkpoints on its way and goes on from one; for tests only."""
 
 import json
+import os
 import time
 from typing import ClassVar
 
@@ -11,7 +12,8 @@ from worker_vm.pipelines.base import Pipeline, Reporter, RunCancelledError, RunI
 class Stepwise(Pipeline):
     """Walks to 100 % in steps of 20; without a checkpoint it stays at `params["hold_at"]`.
 
-    Its manifest says where it began; a cancelled run hands over what it has.
+    Its manifest says where it began; a cancelled run hands over what it has. With
+    `params["noise"]` no two results are equal.
     """
 
     name: ClassVar[str] = "stepwise"
@@ -39,11 +41,14 @@ class Stepwise(Pipeline):
         return {"percent": percent}
 
     def _hand_over(self, job: RunInput, report: Reporter, began_at: int, percent: int) -> None:
-        noise = f"walked from {began_at} to {percent}".encode()
+        entropy = os.urandom(8).hex() if job.params.get("noise") else ""
+        noise = f"walked from {began_at} to {percent} {entropy}".encode()
         model = job.work_dir / "model.glb"
         size = 12 + len(noise)
         model.write_bytes(b"glTF" + (2).to_bytes(4, "little") + size.to_bytes(4, "little") + noise)
         report.artifact(ArtifactKind.MODEL_3D, model, "model/gltf-binary")
         manifest = job.work_dir / "manifest.json"
-        manifest.write_text(json.dumps({"began_at": began_at, "percent": percent}))
+        manifest.write_text(
+            json.dumps({"began_at": began_at, "percent": percent, "input": {"entropy": entropy}})
+        )
         report.artifact(ArtifactKind.MANIFEST, manifest, "application/json")

@@ -14,28 +14,6 @@ from devstack.client import Client
 from devstack.processes import Service
 from devstack.stack import Stack
 
-MODEL = "stepwise-v1"
-PARAMETERS = {
-    "$schema": "https://json-schema.org/draft/2020-12/schema",
-    "type": "object",
-    "additionalProperties": False,
-    "properties": {"hold_at": {"type": "integer", "minimum": 0, "maximum": 100}},
-}
-
-
-@pytest.fixture(scope="module")
-def stepwise(stack: Stack) -> str:
-    """The model that the test's own pipeline serves."""
-    assert stack.postgres is not None
-    stack.postgres.psql(
-        "INSERT INTO models (id, name, description, kind, version, licence, pipeline,"  # noqa: S608
-        " queue, prompt_policy, main_artifact, max_attempts, time_limit_seconds, parameters)"
-        f" VALUES ('{MODEL}', 'Stepwise', 'For tests.', 'nothing-to-3d', '1', 'MIT', 'stepwise',"
-        f" 'cpu', 'none', 'model_3d', 3, 120, '{json.dumps(PARAMETERS)}')",
-        database=stack.postgres.database,
-    )
-    return MODEL
-
 
 @pytest.fixture
 def worker(stack: Stack) -> Iterator[Service]:

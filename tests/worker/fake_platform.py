@@ -147,6 +147,20 @@ class Platform:
         key = f"jobs/{self.job_id}/{uuid4()}/{name}"
         self.spec["checkpoint"] = self._promise(key, name, data, **changes)
 
+    def add_original(self, sha256: str, manifest: bytes | None, **changes: Any) -> UUID:
+        """Say that the attempt's job makes another one again, with this result."""
+        of = uuid4()
+        key = f"jobs/{of}/{uuid4()}/original.json"
+        self.spec["reproduction"] = {
+            "of": of,
+            "kind": "model_3d",
+            "sha256": sha256,
+            "manifest": self._promise(key, "manifest.json", manifest, **changes)
+            if manifest is not None
+            else None,
+        }
+        return of
+
     def _promise(self, name: str, parameter: str, data: bytes, **changes: Any) -> InputFile:
         self.objects[f"/bucket/{name}"] = data
         promised = {

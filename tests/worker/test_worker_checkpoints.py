@@ -66,7 +66,7 @@ def test_a_checkpoint_that_cannot_be_had(
     assert run_attempt(host, platform.attempt_id) == "succeeded"
     assert told(platform) is None
     lines = [json.loads(line) for line in process_log.getvalue().splitlines()]
-    (line,) = [line for line in lines if line["event"] == "checkpoint.left_out"]
+    (line,) = [line for line in lines if line["event"] == "input.left_out"]
     assert line["code"] == code
 
 
