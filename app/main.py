@@ -26,6 +26,7 @@ from app.logs import configure_logging, get_logger
 from app.queueing.rq_queue import WorkerCommands
 from app.storage.base import StorageUnavailableError
 from app.storage.minio_store import MinioStore
+from app.web.links import document_links
 from app.web.middleware import BodyLimitMiddleware, RequestContextMiddleware
 from app.web.problems import document_problems, install_problem_handlers
 from app.web.shutdown import stopping_event
@@ -153,6 +154,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(catalog_router, prefix=API_PREFIX)
     app.include_router(worker_router, prefix=WORKER_PREFIX)
     document_problems(app)
+    document_links(app)
     return app
 
 
