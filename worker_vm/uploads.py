@@ -149,11 +149,7 @@ class FileUploader:
             PipelineError: STORAGE_UNAVAILABLE, or INVALID_OUTPUT when the app refuses the file.
             AttemptLostError: the attempt is somebody else's.
         """
-        request = describe_file(upload)
-        with _explained(request.name):
-            artifact_id = self._upload(upload.path, request).artifact_id
-        log.info("artifact.uploaded", kind=upload.kind, name=request.name, bytes=request.size_bytes)
-        return artifact_id
+        return self._commit(upload, describe_file(upload))
 
     def store(self, upload: Upload) -> tuple[UUID, bool]:
         """Bring one file into storage; if it can wait for the report, it is not committed yet.
@@ -166,11 +162,17 @@ class FileUploader:
         """
         request = describe_file(upload)
         if upload.kind in SHOWN_AT_ONCE or request.size_bytes >= LARGE_BYTES:
-            return self.upload(upload), True
+            return self._commit(upload, request), True
         with _explained(request.name):
             ticket = self._patiently(request.name, lambda: self._put(upload.path, request))
         log.info("artifact.stored", kind=upload.kind, name=request.name, bytes=request.size_bytes)
         return ticket.ticket_id, False
+
+    def _commit(self, upload: Upload, request: UploadTicketRequest) -> UUID:
+        with _explained(request.name):
+            artifact_id = self._upload(upload.path, request).artifact_id
+        log.info("artifact.uploaded", kind=upload.kind, name=request.name, bytes=request.size_bytes)
+        return artifact_id
 
     def _upload(self, path: Path, request: UploadTicketRequest) -> ArtifactRecord:
         for number in range(1, COMMIT_TRIES + 1):
@@ -268,6 +270,11 @@ class UploadQueue:
             raise self._failure
         self._control.check()
         return self._results()
+
+    @property
+    def awaits_report(self) -> bool:
+        """Whether files in storage are to be committed with the report."""
+        return bool(self._uncommitted())
 
     def commit_rest(self, uploader: FileUploader) -> list[UUID]:
         """Upload and commit one by one what is not committed yet.

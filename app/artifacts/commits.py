@@ -30,12 +30,14 @@ from contract.kinds import ArtifactKind
 _COMMIT = text("""
 WITH checked AS (
     SELECT * FROM unnest(
-        CAST(:ids AS uuid[]), CAST(:hashes AS text[]), CAST(:etags AS text[])
-    ) WITH ORDINALITY AS t (id, sha256, etag, place)
+        CAST(:ids AS uuid[]), CAST(:kinds AS text[]), CAST(:media_types AS text[]),
+        CAST(:sizes AS bigint[]), CAST(:hashes AS text[]), CAST(:etags AS text[])
+    ) WITH ORDINALITY AS t (id, kind, media_type, size_bytes, sha256, etag, place)
 ), kept AS (
     UPDATE upload_tickets ticket SET keep_until = NULL FROM checked
     WHERE ticket.id = checked.id AND ticket.attempt_id = :attempt_id
-      AND ticket.sha256 = checked.sha256
+      AND (ticket.kind, ticket.media_type, ticket.size_bytes, ticket.sha256)
+        = (checked.kind, checked.media_type, checked.size_bytes, checked.sha256)
       AND (ticket.keep_until IS NULL OR ticket.keep_until > now())
     RETURNING ticket.*, checked.etag, checked.place
 ), made AS (
@@ -62,8 +64,22 @@ class CheckedObject:
 
     ticket_id: UUID
     kind: ArtifactKind
+    media_type: str
+    size_bytes: int
     sha256: str
     etag: str
+
+    @classmethod
+    def of(cls, ticket: Row[Any], etag: str) -> "CheckedObject":
+        """What a ticket promised and was found, with the ETag that it was found with."""
+        return cls(
+            ticket.id,
+            ArtifactKind(ticket.kind),
+            ticket.media_type,
+            ticket.size_bytes,
+            ticket.sha256,
+            etag,
+        )
 
 
 async def find_tickets(
@@ -107,7 +123,7 @@ async def check_object(store: ObjectStore, ticket: Row[Any]) -> CheckedObject:
     )
     if digest != ticket.sha256:
         raise ArtifactMismatchError(f"The SHA-256 of {ticket.name} is not the promised one.")
-    return CheckedObject(ticket.id, ArtifactKind(ticket.kind), digest, found.etag)
+    return CheckedObject.of(ticket, found.etag)
 
 
 async def commit_objects(
@@ -132,6 +148,9 @@ async def commit_objects(
                 "job_id": job_id,
                 "attempt_id": attempt_id,
                 "ids": [checked.ticket_id for checked in objects],
+                "kinds": [checked.kind.value for checked in objects],
+                "media_types": [checked.media_type for checked in objects],
+                "sizes": [checked.size_bytes for checked in objects],
                 "hashes": [checked.sha256 for checked in objects],
                 "etags": [checked.etag for checked in objects],
             },
