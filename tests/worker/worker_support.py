@@ -24,7 +24,7 @@ QUEUE = "test"
 PLUGINS = (
     "scripted=scripted_pipeline:Scripted other=scripted_pipeline:Scripted "
     "third=scripted_pipeline:Scripted unavailable=scripted_pipeline:Unavailable "
-    "broken=no_such_module:Nothing"
+    "thorough=scripted_pipeline:Thorough broken=no_such_module:Nothing"
 )
 
 
