@@ -7,6 +7,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+from worker_vm.companion import PYTHON_SETTING
 from worker_vm.control import RunControl, StopReason
 from worker_vm.host_output import HostOutput
 from worker_vm.host_protocol import (
@@ -381,5 +383,6 @@ def host_environment(inherited: Mapping[str, str], pipelines: list[str]) -> dict
         **environment,
         "PYTHONPATH": f"{_ROOT}{os.pathsep}{path}" if path else str(_ROOT),
         "PYTHONUNBUFFERED": "1",
+        PYTHON_SETTING: sys.executable,
         "WORKER_HOST_PIPELINES": " ".join(pipelines),
     }
