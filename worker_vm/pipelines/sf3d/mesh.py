@@ -11,7 +11,7 @@ from PIL import Image
 
 from worker_vm.gltf import Mesh
 from worker_vm.pipelines.base import PipelineError
-from worker_vm.tangents import tangents
+from worker_vm.mesh_frames import smooth_normals, tangents
 
 Array = NDArray[Any]
 
@@ -42,8 +42,7 @@ def read_result(saved: Mapping[str, Any]) -> Result:
         PipelineError: MESH_INVALID, permanent: it is no mesh that could be shown.
     """
     with np.load(saved["arrays"], allow_pickle=False) as arrays:
-        positions, normals = arrays["positions"], arrays["normals"]
-        uvs, faces = arrays["uvs"], arrays["faces"]
+        positions, uvs, faces = arrays["positions"], arrays["uvs"], arrays["faces"]
     _check(positions, uvs, faces)
     factors = np.array([saved["roughness"], saved["metallic"]])
     if not np.isfinite(factors).all():
@@ -53,7 +52,7 @@ def read_result(saved: Mapping[str, Any]) -> Result:
     used, renamed = np.unique(faces, return_inverse=True)
     faces = renamed.reshape(faces.shape)
     points, scale = _unit_size(positions[used].astype(np.float64) * _TURN)
-    directions = _unit_normals(points, normals[used].astype(np.float64) * _TURN, faces)
+    directions = smooth_normals(points, faces)
     # trimesh has v upwards, glTF downwards.
     coordinates = uvs[used].astype(np.float64) * (1.0, -1.0) + (0.0, 1.0)
     mesh = Mesh(
@@ -94,23 +93,6 @@ def _unit_size(points: Array) -> tuple[Array, float]:
     if longest < _TINY:
         raise _invalid("it is a single point")
     return (points - (low + high) / 2.0) / longest, 1.0 / longest
-
-
-def _unit_normals(points: Array, normals: Array, faces: Array) -> Array:
-    """Normals of length 1; those that are none are made anew from the triangles about them."""
-    length = np.linalg.norm(normals, axis=1)
-    bad = ~(length > _TINY)
-    if bad.any():
-        a, b, c = (points[faces[:, corner]] for corner in range(3))
-        area = np.cross(b - a, c - a)
-        total = np.zeros(points.shape)
-        for corner in range(3):
-            np.add.at(total, faces[:, corner], area)
-        lost = np.linalg.norm(total, axis=1) < _TINY
-        total[lost] = (0.0, 1.0, 0.0)
-        normals = np.where(bad[:, None], total, normals)
-        length = np.linalg.norm(normals, axis=1)
-    return np.asarray(normals / length[:, None])
 
 
 def _pixels(path: Path) -> NDArray[np.uint8]:

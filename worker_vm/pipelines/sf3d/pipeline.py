@@ -18,6 +18,8 @@ class Sf3dPipeline(Pipeline):
 
     name: ClassVar[str] = "sf3d"
     version: ClassVar[str] = "1.0.0"
+    # The model itself takes about a second and cannot be interrupted; loading it takes far longer.
+    cancel_grace_seconds: ClassVar[float] = 5.0
 
     @classmethod
     def unavailable_reasons(cls) -> list[str]:

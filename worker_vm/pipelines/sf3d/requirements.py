@@ -190,7 +190,9 @@ def weights_problem(path: Path) -> str | None:
         return f"cannot be read: {error.strerror}"
     except (struct.error, ValueError, KeyError, TypeError, IndexError, RecursionError):
         return "is no safetensors file"
-    if _LENGTH.size + length + max(ends, default=0) != size:
+    if not ends:
+        return "is no safetensors file"
+    if _LENGTH.size + length + max(ends) != size:
         return "is not whole: download it again"
     return None
 

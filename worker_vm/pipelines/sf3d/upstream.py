@@ -156,7 +156,6 @@ def save_mesh(mesh: Any, folder: Path) -> dict[str, Any]:
     np.savez(
         arrays,
         positions=np.asarray(mesh.vertices, np.float32),
-        normals=np.asarray(mesh.vertex_normals, np.float32),
         uvs=np.asarray(uvs, np.float32),
         faces=np.asarray(mesh.faces, np.int64),
     )

@@ -1,10 +1,4 @@
-"""Tangents of a mesh for its normal map.
-
-glTF 2.0, section 3.7.2.1, wants the tangents that MikkTSpace gives; a file that brings them looks
-the same in every viewer. These follow it (area- and angle-independent details aside): the direction
-of growing u, averaged about each vertex by the angle of its corners, made perpendicular to the
-normal, with the sign of the side to which v grows.
-"""
+"""Normals and tangents of a mesh: the frame about each vertex."""
 
 from typing import Any
 
@@ -13,11 +7,39 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-_TINY = 1e-20
+_TINY = 1e-12
+
+
+def smooth_normals(positions: Array, faces: Array) -> Array:
+    """The normals (n, 3) of a mesh that is smooth, also across the seams of its texture.
+
+    Each is the mean of the triangles about a point, weighted by their angles there; points of the
+    same position count as one (a texture's seam is no edge of the shape).
+
+    Args:
+        positions: (n, 3).
+        faces: (m, 3), counter-clockwise seen from outside.
+    """
+    _, same = np.unique(positions, axis=0, return_inverse=True)
+    welded = same.reshape(-1)[faces]
+    corners = positions[faces].astype(np.float64)
+    facing = _unit(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]))
+    angles = _corner_angles(corners)
+    total = np.zeros((int(same.max()) + 1, 3))
+    for corner in range(3):
+        np.add.at(total, welded[:, corner], facing * angles[:, corner, None])
+    # Where all triangles about a point cancel out, any direction is as good.
+    total[np.linalg.norm(total, axis=1) < _TINY] = (0.0, 1.0, 0.0)
+    return np.asarray(_unit(total)[same.reshape(-1)])
 
 
 def tangents(positions: Array, normals: Array, uvs: Array, faces: Array) -> NDArray[np.float32]:
-    """The tangents (n, 4) of a mesh.
+    """The tangents (n, 4) of a mesh for its normal map.
+
+    glTF 2.0, section 3.7.2.1, wants what MikkTSpace gives; a file that brings them looks the same
+    in every viewer. As there, a tangent is the direction of growing u, averaged about a vertex by
+    the angles of its corners, made perpendicular to the normal; its sign says to which side v
+    grows.
 
     Args:
         positions: (n, 3).
@@ -40,7 +62,7 @@ def tangents(positions: Array, normals: Array, uvs: Array, faces: Array) -> NDAr
         np.add.at(signs, faces[:, corner], turn * weight)
     normals = normals.astype(np.float64)
     total -= normals * (total * normals).sum(axis=1, keepdims=True)
-    lost = (total**2).sum(axis=1) < _TINY
+    lost = np.linalg.norm(total, axis=1) < _TINY
     total[lost] = _any_perpendicular(normals[lost])
     side = np.where(signs < 0.0, -1.0, 1.0)
     return np.concatenate([_unit(total), side[:, None]], axis=1).astype(np.float32)
