@@ -1,4 +1,4 @@
-"""What `sf3d` tells where something is missing or goes wrong: in the doctor, in `setup()`, in a run."""
+"""What `sf3d` tells where something is missing or goes wrong."""
 
 import json
 import shutil
@@ -24,6 +24,10 @@ from sf3d_runs import (
 
 Settings = dict[str, str]
 BALL = encode(scene(ball))
+LICENCE = (
+    "The licence of the weights (Stability AI Community License) has not been accepted: "
+    "read it and set SF3D_LICENCE_ACCEPTED=true."
+)
 MISMATCH = ("failed", "WEIGHTS_MISMATCH", True)
 
 
@@ -46,7 +50,7 @@ def behaving(
     return make
 
 
-# --- what the doctor says --------------------------------------------------------------------------
+# --- what the doctor says ------------------------------------------------------------------------
 
 
 def test_a_whole_installation_can_run(stand_in_settings: Settings) -> None:
@@ -200,8 +204,7 @@ def test_the_doctor_demands_it(stand_in_settings: Settings, tmp_path: Path) -> N
     (row,) = [number for number, line in enumerate(lines) if line.startswith("sf3d ")]
     assert lines[row].split() == ["sf3d", "1.0.0", "cannot", "run"]
     assert [line.strip() for line in lines[row + 1 : row + 4]] == [
-        "- The licence of the weights (Stability AI Community License) has not been accepted: "
-        "read it and set SF3D_LICENCE_ACCEPTED=true.",
+        f"- {LICENCE}",
         "- The folder of SF3D_MODEL has no file 'config.yaml'.",
         "- The folder of SF3D_MODEL has no file 'model.safetensors'.",
     ]
@@ -209,7 +212,7 @@ def test_the_doctor_demands_it(stand_in_settings: Settings, tmp_path: Path) -> N
     assert doctor(**stand_in_settings).returncode == 0
 
 
-# --- while the weights are loaded ------------------------------------------------------------------
+# --- while the weights are loaded ----------------------------------------------------------------
 
 
 def test_weights_of_another_model_fail_for_good(
@@ -242,7 +245,7 @@ def test_a_broken_configuration_fails_for_good(stand_in_settings: Settings, tmp_
     ],
 )
 def test_what_the_hub_refuses(
-    stand_in_settings: Settings, tmp_path: Path, raised: str, code: str, permanent: bool
+    stand_in_settings: Settings, tmp_path: Path, raised: str, code: str, *, permanent: bool
 ) -> None:
     """A refusal is for good; a hub that cannot be reached is not."""
     settings = {
@@ -293,7 +296,7 @@ except PipelineError as error:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-# --- in a run --------------------------------------------------------------------------------------
+# --- in a run ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -394,7 +397,10 @@ def test_a_gpu_is_used_with_half_the_bits(
 
 def test_the_other_python_needs_none_of_our_packages(stand_in_settings: Settings) -> None:
     """What the stand-in's Python lacks is what the worker's own has to bring."""
-    code = "import importlib.util as u; print([n for n in ('cv2','numba','pydantic') if u.find_spec(n)])"
+    code = (
+        "from importlib.util import find_spec\n"
+        "print([name for name in ('cv2', 'numba', 'pydantic', 'scipy') if find_spec(name)])"
+    )
     done = subprocess.run(
         [stand_in_settings["SF3D_PYTHON"], "-c", code], capture_output=True, text=True, check=True
     )

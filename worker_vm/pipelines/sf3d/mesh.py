@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from worker_vm.gltf import Mesh
-from worker_vm.pipelines.base import PipelineError
 from worker_vm.mesh_frames import smooth_normals, tangents
+from worker_vm.pipelines.base import PipelineError
 
 Array = NDArray[Any]
 

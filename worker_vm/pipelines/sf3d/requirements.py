@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from worker_vm.pipelines.sf3d.settings import (
     CONFIG_NAME,
@@ -176,25 +176,27 @@ def weights_problem(path: Path) -> str | None:
             start = file.read(_LENGTH.size)
             if start.startswith(b"version "):
                 return "is only a Git LFS pointer: fetch the file itself"
-            (length,) = _LENGTH.unpack(start)
             size = path.stat().st_size
-            if length > min(_LARGEST_HEADER, size):
-                return "is no safetensors file"
-            header: dict[str, Any] = dict(json.loads(file.read(length)))
-            ends = [
-                int(tensor["data_offsets"][1])
-                for name, tensor in header.items()
-                if name != "__metadata__"
-            ]
+            promised = _promised_size(file, start, size)
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     except (struct.error, ValueError, KeyError, TypeError, IndexError, RecursionError):
         return "is no safetensors file"
-    if not ends:
-        return "is no safetensors file"
-    if _LENGTH.size + length + max(ends) != size:
-        return "is not whole: download it again"
-    return None
+    return None if promised == size else "is not whole: download it again"
+
+
+def _promised_size(file: BinaryIO, start: bytes, most: int) -> int:
+    """How long a safetensors file says that it is.
+
+    Raises:
+        ValueError, KeyError, TypeError, IndexError, RecursionError, struct.error: it is none.
+    """
+    (length,) = _LENGTH.unpack(start)
+    if length > min(_LARGEST_HEADER, most):
+        raise ValueError("a header longer than the file")
+    header: dict[str, Any] = dict(json.loads(file.read(length)))
+    header.pop("__metadata__", None)
+    return _LENGTH.size + int(length) + max(int(t["data_offsets"][1]) for t in header.values())
 
 
 def _is_cached(settings: Settings) -> bool:

@@ -39,10 +39,12 @@ class Upstream:
             import torch  # noqa: PLC0415
             from sf3d.system import SF3D  # noqa: PLC0415
             from sf3d.utils import get_device  # noqa: PLC0415
-        except (ImportError, OSError) as error:
+        except Exception as error:
+            # Packages that do not belong together fail in all sorts of ways.
             raise PipelineError(
                 "SF3D_NOT_USABLE",
-                f"Stable Fast 3D cannot be imported: {error}. See docs/sf3d.md.",
+                f"Stable Fast 3D cannot be imported (see docs/sf3d.md): "
+                f"{type(error).__name__}: {_first_line(error)}",
                 permanent=False,
             ) from error
         self._torch = torch
@@ -196,13 +198,16 @@ def explain(error: Exception) -> PipelineError | None:
             f"What {MODEL_SETTING} names has no '{CONFIG_NAME}' or no '{WEIGHT_NAME}'.",
             permanent=True,
         )
-    first = next(iter(str(error).splitlines()), "")[:200]
     return PipelineError(
         "WEIGHTS_MISMATCH",
         f"What {MODEL_SETTING} names is not a model that the installed Stable Fast 3D can load "
-        f"({type(error).__name__}: {first}).",
+        f"({type(error).__name__}: {_first_line(error)}).",
         permanent=True,
     )
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "")[:200]
 
 
 def _is_about_connecting(error: Exception) -> bool:

@@ -1,7 +1,5 @@
 """sf3d/system.py: class SF3D with upstream's signatures."""
 
-# ruff: noqa: ANN201, ANN204, D107
-
 import json
 import random
 from pathlib import Path
@@ -28,7 +26,7 @@ class SF3D:
     @classmethod
     def from_pretrained(
         cls, pretrained_model_name_or_path: str, config_name: str, weight_name: str
-    ):
+    ) -> "SF3D":
         """Load a folder, or a repository of the hub."""
         folder = Path(pretrained_model_name_or_path)
         if folder.is_dir():
@@ -54,12 +52,12 @@ class SF3D:
             with Path(self.cfg["diary"]).open("a") as diary:
                 diary.write(json.dumps({"call": call, **what}) + "\n")
 
-    def to(self, device: str):
+    def to(self, device: str) -> "SF3D":
         """Move to a device."""
         self.note("to", device=device)
         return self
 
-    def eval(self):
+    def eval(self) -> "SF3D":
         """Stop training."""
         self.note("eval")
         return self
@@ -102,7 +100,7 @@ class SF3D:
 
 
 def _plate(image: Image.Image, resolution: int, *, normal_map: bool) -> trimesh.Trimesh:
-    small = np.asarray(image.getchannel("A").resize((_CELLS, _CELLS))) > 127  # noqa: PLR2004
+    small = np.asarray(image.getchannel("A").resize((_CELLS, _CELLS))) > 127
     points, uvs, faces = [], [], []
     for row, column in zip(*np.nonzero(small), strict=True):
         # A picture's right is upstream's -X, seen from -Z.
