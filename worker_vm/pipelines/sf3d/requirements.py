@@ -109,7 +109,7 @@ def _device(settings: Settings) -> Iterator[str]:
     if settings.on_cpu:
         return
     if not any(found for name in _GPU_DEVICES for found in Path("/dev").glob(name)):
-        yield f"There is no GPU; {CPU_SETTING}=1 makes do without one, in minutes."
+        yield f"There is no GPU; {CPU_SETTING}=1 makes do without one, slowly."
     if (version := _torch_version()) is not None and not _TORCH_CUDA.search(version):
         yield f"The torch of {PYTHON_SETTING} is built without CUDA."
     built = _libraries("texture_baker")
