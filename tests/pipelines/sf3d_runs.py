@@ -163,7 +163,7 @@ class Installation:
 def installed(folder: Path, **settings: str) -> Iterator[Installation]:
     """A worker's hosts with some settings."""
     pool = HostPool(environment=environment(**settings))
-    pool.ensure_started()
+    pool.await_started()
     try:
         yield Installation(pool, folder)
     finally:
@@ -173,7 +173,7 @@ def installed(folder: Path, **settings: str) -> Iterator[Installation]:
 def reasons(**settings: str) -> list[str]:
     """Why a worker with some settings cannot run the pipeline."""
     pool = HostPool(environment=environment(**settings))
-    pool.ensure_started()
+    pool.await_started()
     try:
         (status,) = [status for status in pool.statuses() if status.name == "sf3d"]
     finally:

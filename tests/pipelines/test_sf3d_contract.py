@@ -14,6 +14,7 @@ from sf3d_runs import Done, Installation, installed
 
 from contract.kinds import ArtifactKind
 from tests.support.gltf_validator import gltf_errors, validate_gltf
+from worker_vm.control import RunControl
 from worker_vm.host_process import HostCrashedError
 
 REAL = (
@@ -157,7 +158,7 @@ def test_a_run_can_be_stopped_anywhere(sf3d: Installation, stage: str) -> None:
         stopped = sf3d.run(encode(scene(ball)), texture_resolution=512, stop_in=stage)
         assert stopped.ended.outcome == "cancelled"
         assert "manifest.json" not in stopped.outcome.recorder.artifacts
-    sf3d.pool.ensure_started()
+    sf3d.pool.await_started()
     again = sf3d.run(encode(scene(ball)), texture_resolution=512)
     assert again.ended.outcome == "succeeded", again.ended
 
@@ -197,13 +198,12 @@ def test_bad_parameters_fail_for_good(sf3d: Installation, wrong: dict[str, objec
 
 def test_nothing_of_ours_is_left_running(sf3d: Installation, done: Done) -> None:
     """The helping process ends with its host."""
-    host = sf3d.pool.require("sf3d")
-    group = [
+    host = sf3d.pool.require("sf3d", RunControl())
+    helpers = [
         path.parent
         for path in Path("/proc").glob("[0-9]*/cmdline")
         if b"worker_vm.companion" in path.read_bytes()
     ]
-    assert group
+    assert helpers
     host.stop()
-    sf3d.pool.ensure_started()
-    assert not any((path / "exe").exists() for path in group)
+    assert not any((path / "exe").exists() for path in helpers)

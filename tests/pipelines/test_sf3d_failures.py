@@ -322,7 +322,7 @@ def test_out_of_memory_asks_for_a_smaller_texture(
     assert done.ended.outcome == "succeeded", done.ended
     assert len(done.restarts) == 2
     assert done.outcome.manifest["texture"]["size"] == 1024
-    assert done.outcome.manifest["reduced_from"]["texture_resolution"] == 2048
+    assert done.outcome.manifest["run"]["reduced_from"]["texture_resolution"] == 2048
 
 
 def test_out_of_memory_for_good(

@@ -47,7 +47,6 @@ def write_manifest(
         "pipeline": "sf3d",
         "pipeline_version": about["pipeline_version"],
         "parameters": prepared["parameters"],
-        "reduced_from": about["reduced_from"],
         "seed": prepared["parameters"]["seed"],
         "input": prepared["input"],
         "cutout": prepared["cutout"],

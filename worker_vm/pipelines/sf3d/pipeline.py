@@ -87,7 +87,6 @@ class Sf3dPipeline(Pipeline):
                 "model": job.model_id,
                 "model_version": job.model_version,
                 "pipeline_version": self.version,
-                "reduced_from": None if job.reduced_from is None else dict(job.reduced_from),
             },
             report,
         )
