@@ -8,11 +8,11 @@ from contract.kinds import ArtifactKind
 from worker_vm import gltf
 from worker_vm.cutout import Subject, cut_out
 from worker_vm.images import Picture, decode
-from worker_vm.meter import Meter
 from worker_vm.pipelines.base import Reporter, RunInput
 from worker_vm.pipelines.inflate import model
 from worker_vm.pipelines.inflate.manifest import input_facts, mesh_facts, write_manifest
 from worker_vm.pipelines.inflate.parameters import read_parameters
+from worker_vm.pipelines.meter import Meter
 from worker_vm.rendering import previews
 from worker_vm.rendering.studio import Studio, clay, textured
 

@@ -12,8 +12,8 @@ from worker_vm.cutout import cut_out
 from worker_vm.images import decode
 from worker_vm.manifests import picture_facts
 from worker_vm.matting import with_alpha
-from worker_vm.meter import Meter
 from worker_vm.pipelines.base import Reporter
+from worker_vm.pipelines.meter import Meter
 from worker_vm.pipelines.sf3d import framing
 from worker_vm.pipelines.sf3d.manifest import write_manifest
 from worker_vm.pipelines.sf3d.mesh import Result, read_result
