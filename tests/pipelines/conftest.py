@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from inflate_runs import Outcome, Recorder
-from sf3d_runs import make_python, make_weights
 
+from tests.support.sf3d import make_python, make_weights
 from worker_vm.pipelines.base import Pipeline, RunInput
 from worker_vm.pipelines.registry import load_pipeline
 

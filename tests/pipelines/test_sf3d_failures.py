@@ -11,16 +11,9 @@ from typing import Any
 
 import pytest
 from drawn_pictures import ball, encode, scene
-from sf3d_runs import (
-    ROOT,
-    Installation,
-    environment,
-    installed,
-    make_python,
-    make_weights,
-    reasons,
-    site_of,
-)
+from sf3d_runs import ROOT, Installation, environment, installed, reasons
+
+from tests.support.sf3d import make_python, make_weights, site_of
 
 Settings = dict[str, str]
 BALL = encode(scene(ball))
