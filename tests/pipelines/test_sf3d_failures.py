@@ -216,7 +216,7 @@ def test_weights_of_another_model_fail_for_good(
     with installed(tmp_path, **{**stand_in_settings, "SF3D_MODEL": str(weights)}) as worker:
         ended = worker.run(BALL).ended
     assert (ended.outcome, ended.code, ended.permanent) == MISMATCH
-    assert "loading state_dict for SF3D" in ended.message
+    assert "loading state_dict for SF3D: Missing key(s)" in ended.message
 
 
 def test_a_broken_configuration_fails_for_good(stand_in_settings: Settings, tmp_path: Path) -> None:

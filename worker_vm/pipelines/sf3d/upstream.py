@@ -7,6 +7,7 @@ ff21fc491b4dc5314bf6734c7c0dabd86b5f5bb2 (sf3d/system.py, run.py). It runs in th
 
 import contextlib
 import random
+import re
 import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
@@ -18,6 +19,7 @@ from worker_vm.pipelines.sf3d.settings import CONFIG_NAME, MODEL_SETTING, WEIGHT
 
 _LIBRARIES = ("huggingface-hub", "numpy", "open_clip_torch", "torch", "transformers", "trimesh")
 _PROBE_SIDE = 8
+_FOLDERS = re.compile(r"/(?:[^\s'\"/]+/)+")
 _UNREACHABLE = {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectionError", "Timeout"}
 _REFUSED = {"GatedRepoError", "RepositoryNotFoundError"}
 _NOT_THERE = {"EntryNotFoundError", "RevisionNotFoundError"}
@@ -44,7 +46,7 @@ class Upstream:
             raise PipelineError(
                 "SF3D_NOT_USABLE",
                 f"Stable Fast 3D cannot be imported (see docs/sf3d.md): "
-                f"{type(error).__name__}: {_first_line(error)}",
+                f"{type(error).__name__}: {_beginning(error)}",
                 permanent=False,
             ) from error
         self._torch = torch
@@ -192,7 +194,7 @@ def explain(error: Exception) -> PipelineError | None:
             "there, and set HF_TOKEN to a token of that account.",
             permanent=True,
         )
-    if names & _NOT_THERE or isinstance(error, FileNotFoundError):
+    if names & _NOT_THERE or _is_without(error):
         return PipelineError(
             "WEIGHTS_MISSING",
             f"What {MODEL_SETTING} names has no '{CONFIG_NAME}' or no '{WEIGHT_NAME}'.",
@@ -201,13 +203,21 @@ def explain(error: Exception) -> PipelineError | None:
     return PipelineError(
         "WEIGHTS_MISMATCH",
         f"What {MODEL_SETTING} names is not a model that the installed Stable Fast 3D can load "
-        f"({type(error).__name__}: {_first_line(error)}).",
+        f"({type(error).__name__}: {_beginning(error)}).",
         permanent=True,
     )
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "")[:200]
+def _beginning(error: Exception) -> str:
+    """What an error says first, without the operator's folders: a client reads it."""
+    return _FOLDERS.sub("", " ".join(str(error).split()))[:200]
+
+
+def _is_without(error: Exception) -> bool:
+    """Whether the folder lacks one of the two files; others are upstream's own."""
+    return isinstance(error, FileNotFoundError) and any(
+        str(error.filename).endswith(name) for name in (CONFIG_NAME, WEIGHT_NAME)
+    )
 
 
 def _is_about_connecting(error: Exception) -> bool:
