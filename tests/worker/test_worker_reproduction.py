@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from fake_platform import Platform
-from worker_support import content, do, names
+from worker_support import content, do, meanwhile, names
 
 from worker_vm.runner import RunHost, run_attempt
 
@@ -124,3 +124,20 @@ def test_a_failed_run_compares_nothing(platform: Platform, host: RunHost) -> Non
     assert run_attempt(host, platform.attempt_id) == "failed"
     assert (platform.outcome.code, platform.outcome.permanent) == ("INVALID_OUTPUT", True)
     assert names(platform) == ["run.log"]
+
+
+def test_a_cancelled_run_keeps_its_manifest(platform: Platform, host: RunHost) -> None:
+    """What a cancelled run says of itself is kept with its other files, and compares nothing."""
+    platform.spec["pipeline"] = "thorough"
+    platform.spec["heartbeat_seconds"] = 1
+    platform.add_original(SAME, b"{}")
+
+    def cancel() -> None:
+        platform.wait_for(lambda: platform.requests("heartbeat"))
+        platform.cancel_requested = True
+
+    do(platform, ["work_then", [MODEL, here(seed=1)]])
+    with meanwhile(cancel):
+        assert run_attempt(host, platform.attempt_id) == "cancelled"
+    assert names(platform) == ["model.glb", "manifest.json", "run.log"]
+    assert manifest(platform).keys() == {"seed", "run"}
