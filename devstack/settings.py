@@ -23,6 +23,12 @@ WORKER_SETTINGS = (
     "WORKER_RECYCLE_RUNS",
     "WORKER_RECYCLE_DRIFT_MIB",
     "GLTF_VALIDATOR",
+    "CUTOUT_FUNCTION",
+    "SF3D_PYTHON",
+    "SF3D_LICENCE_ACCEPTED",
+    "SF3D_MODEL",
+    "SF3D_USE_CPU",
+    "HF_TOKEN",
 )
 SYSTEM_NAMES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ")
 # Where a GPU worker finds its driver, its models and how to download them.
