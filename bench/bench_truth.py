@@ -29,7 +29,7 @@ def made_from(rgba: np.ndarray) -> measures.Surface:
     """Run the pipeline's own steps, without files."""
     parameters = Parameters(image_path="x")
     subject = cut_out(
-        rgba, box=parameters.box, seed=parameters.seed, max_side=parameters.texture_resolution
+        rgba, hints=parameters.hints, seed=parameters.seed, max_side=parameters.texture_resolution
     )
     mesh = model.make_shape(subject, parameters).mesh
     return measures.Surface(

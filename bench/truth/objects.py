@@ -78,9 +78,9 @@ def _sphere() -> list[Part]:
 
 
 def _creature() -> list[Part]:
-    limbs = [
-        solids.capsule((s * 0.16, 0.06, 0), (s * 0.38, 0.2, 0), 0.065) for s in (-1, 1)
-    ] + [solids.capsule((s * 0.1, -0.2, 0), (s * 0.16, -0.43, 0), 0.07) for s in (-1, 1)]
+    limbs = [solids.capsule((s * 0.16, 0.06, 0), (s * 0.38, 0.2, 0), 0.065) for s in (-1, 1)] + [
+        solids.capsule((s * 0.1, -0.2, 0), (s * 0.16, -0.43, 0), 0.07) for s in (-1, 1)
+    ]
     body = solids.joined([solids.capsule((0, -0.12, 0), (0, 0.05, 0), 0.2), *limbs], 0.05)
     ears = [solids.ellipsoid((s * 0.13, 0.42, 0), (0.06, 0.07, 0.04)) for s in (-1, 1)]
     head = solids.joined([solids.ellipsoid((0, 0.28, 0), (0.19, 0.17, 0.17)), *ears], 0.03)

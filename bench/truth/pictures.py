@@ -16,17 +16,23 @@ Background = Literal["alpha", "plain", "painted", "noisy"]
 BACKGROUNDS: tuple[Background, ...] = get_args(Background)
 
 _DISTANCE = 40.0  # a long lens: nearly orthographic, as the measures are
-_SPAN = 1.5  # what the picture shows, in the object's units
+_SPAN = 1.6  # what the picture shows, in the object's units
 _TEXELS = 256
+_OFF_CENTRE = 0.14  # of the picture's side: few photographers centre exactly
 
 
 def take(truth: Truth, background: Background, size: int = 640) -> Bytes:
-    """Return a picture (size, size, 4), sRGB; opaque unless the background is `alpha`."""
+    """Return a picture (size, size, 4), sRGB; opaque unless the background is `alpha`.
+
+    On the painted and the noisy background the subject stands off the middle.
+    """
+    aside = {"painted": (-1, 0.0), "noisy": (1.0, 0.7)}.get(background, (0.0, 0.0))
+    shift = np.array([*aside, 0.0]) * _OFF_CENTRE * _SPAN
     camera = Camera(np.zeros(3), 0.0, 0.0, _DISTANCE)
     fine = size * kernels.SAMPLES
     # The renderer's field of view is fixed: take the middle of a very large picture.
     wide = fine * 2.0 * _DISTANCE * np.tan(FIELD_OF_VIEW / 2.0) / _SPAN
-    corners = _corners(truth, camera, wide, fine)
+    corners = _corners(truth, camera, wide, fine, shift)
     target = kernels.Target(
         np.full((fine, fine), kernels.EMPTY, np.int32), np.zeros((fine, fine), np.float32)
     )
@@ -51,7 +57,9 @@ def take(truth: Truth, background: Background, size: int = 640) -> Bytes:
     return np.dstack([rgb, np.rint(alpha).astype(np.uint8)])
 
 
-def _corners(truth: Truth, camera: Camera, wide: float, fine: int) -> kernels.Corners:
+def _corners(
+    truth: Truth, camera: Camera, wide: float, fine: int, shift: NDArray[np.float64]
+) -> kernels.Corners:
     """Every face gets corners of its own, so that parts keep their colours apart."""
     flat = truth.faces.ravel()
     points = truth.points[flat]
@@ -61,12 +69,12 @@ def _corners(truth: Truth, camera: Camera, wide: float, fine: int) -> kernels.Co
     # A face's corners must not wrap around the texture on their own.
     start = np.repeat(np.floor(stripes.reshape(-1, 3).min(axis=1)), 3)
     uvs = np.stack([(part + 0.5) / len(truth.paint), (stripes - start) / 2.0], axis=1)
-    seen = camera.project(points, 1)
+    seen = camera.project(points + shift, 1)
     x = (seen[:, 0] - 0.5) * wide + fine / 2
     y = (seen[:, 1] - 0.5) * wide + fine / 2
     return kernels.Corners(
         points=np.stack([x, y, seen[:, 2]], axis=1).astype(np.float32),
-        seen=camera.to_view(points).astype(np.float32),
+        seen=camera.to_view(points + shift).astype(np.float32),
         normals=(truth.normals[flat] @ camera.basis.T).astype(np.float32),
         uvs=uvs.astype(np.float32),
         faces=np.arange(len(flat), dtype=np.uint32).reshape(-1, 3),
@@ -102,5 +110,5 @@ def _room(x: NDArray[np.float64], y: NDArray[np.float64]) -> Bytes:
     wall = np.array([188, 204, 210]) * (paper * (1.05 - 0.15 * x))[..., None]
     floor = np.array([176, 160, 140]) * (0.9 + 0.3 * (y - 0.8))[..., None]
     room = np.where((y > 0.76)[..., None], floor, wall)  # noqa: PLR2004
-    shadow = np.exp(-(((x - 0.52) / 0.25) ** 2) - ((y - 0.85) / 0.03) ** 2)
+    shadow = np.exp(-(((x - 0.37) / 0.25) ** 2) - ((y - 0.85) / 0.03) ** 2)
     return np.clip(room * (1.0 - 0.35 * shadow)[..., None], 0, 255).astype(np.uint8)

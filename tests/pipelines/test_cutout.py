@@ -15,7 +15,7 @@ from drawn_pictures import (
     two_balls,
 )
 
-from worker_vm.cutout import Subject, cut_out
+from worker_vm.cutout import Hints, Subject, cut_out
 from worker_vm.pipelines.base import PipelineError
 
 
@@ -24,7 +24,8 @@ def opaque(rgb: Bytes) -> Bytes:
 
 
 def cut(rgba: Bytes, **options: object) -> Subject:
-    return cut_out(rgba, **{"box": None, "seed": 0, "max_side": 512, **options})
+    given = {name: options.pop(name) for name in ("seed", "max_side") if name in options}
+    return cut_out(rgba, hints=Hints(**options), **{"seed": 0, "max_side": 512, **given})
 
 
 def refused(rgba: Bytes, **options: object) -> PipelineError:
@@ -55,8 +56,8 @@ def transparent(share: float) -> Bytes:
 def test_drawn_subjects_are_found(draw, share: float) -> None:
     """The subject's share of the picture is found to within a twentieth."""
     subject = cut(opaque(scene(draw)))
-    assert subject.source == "grabcut"
-    assert subject.share == pytest.approx(share, rel=0.05)
+    assert subject.quality.source == "automatic"
+    assert subject.quality.share == pytest.approx(share, rel=0.05)
 
 
 def test_outline_is_exact() -> None:
@@ -70,13 +71,13 @@ def test_alpha_is_believed() -> None:
     """A meaningful alpha channel decides, whatever the colours say."""
     rgba = transparent(0.1)
     subject = cut(rgba)
-    assert subject.source == "alpha"
-    assert subject.share == pytest.approx(0.1, rel=0.03)
+    assert subject.quality.source == "alpha"
+    assert subject.quality.share == pytest.approx(0.1, rel=0.03)
 
 
 def test_opaque_alpha_is_ignored() -> None:
     """A PNG whose alpha is 255 everywhere is cut out by its colours."""
-    assert cut(opaque(scene(ball))).source == "grabcut"
+    assert cut(opaque(scene(ball))).quality.source == "automatic"
 
 
 def test_specks_and_small_holes_go() -> None:
@@ -97,7 +98,7 @@ def test_tiny_subject_in_a_large_picture() -> None:
         cv2.circle(canvas, centre, round(0.04 * len(canvas)), (30, 110, 60), -1)
 
     subject = cut(opaque(scene(draw, size=1200)))
-    assert subject.share == pytest.approx(np.pi * 0.04**2, rel=0.2)
+    assert subject.quality.share == pytest.approx(np.pi * 0.04**2, rel=0.2)
     assert (subject.alpha > 0.5).mean() > 0.35
 
 
@@ -165,7 +166,7 @@ def test_very_wide_picture() -> None:
     """A picture twenty times as wide as high is cut out like any other."""
     rgb = np.full((120, 2400, 3), 230, np.uint8)
     rgb[40:80, 700:1700] = (200, 30, 30)
-    assert cut(opaque(rgb)).share == pytest.approx(40 / 120 * 1000 / 2400, rel=0.1)
+    assert cut(opaque(rgb)).quality.share == pytest.approx(40 / 120 * 1000 / 2400, rel=0.1)
 
 
 def test_flat_colours_do_not_take_for_ever() -> None:

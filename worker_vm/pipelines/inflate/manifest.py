@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -70,11 +71,7 @@ def write_manifest(
         "parameters": parameters.model_dump(mode="json"),
         "seed": parameters.seed,
         "input": dict(given),
-        "cutout": {
-            "source": subject.source,
-            "share": round(subject.share, 6),
-            "contrast": round(subject.contrast, 3),
-        },
+        "cutout": _rounded(asdict(subject.quality)),
         "mesh": dict(mesh),
         "texture": {"size": texture_side, "media_type": "image/jpeg"},
         "glb": {"name": glb.name, "sha256": _sha256(glb), "bytes": glb.stat().st_size},
@@ -82,6 +79,13 @@ def write_manifest(
         "seconds": {name: round(value, 4) for name, value in seconds.items()},
     }
     path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+def _rounded(value: Any) -> Any:
+    """Round the numbers in nested facts."""
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return round(value, 4) if isinstance(value, float) else value
 
 
 def _sha256(path: Path) -> str:

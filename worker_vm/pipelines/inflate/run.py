@@ -71,7 +71,7 @@ class Run:
         with self._meter.stage("cutout"):
             subject = cut_out(
                 picture.rgba,
-                box=self._parameters.box,
+                hints=self._parameters.hints,
                 seed=self._parameters.seed,
                 max_side=self._parameters.texture_resolution,
             )
