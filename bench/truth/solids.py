@@ -88,7 +88,7 @@ def polygon(outline: Sequence[tuple[float, float]]) -> Callable[[Array, Array], 
             t = np.clip(((x - ax) * ex + (y - ay) * ey) / (ex * ex + ey * ey), 0.0, 1.0)
             np.minimum(best, np.hypot(x - ax - t * ex, y - ay - t * ey), out=best)
             crosses = (ay > y) != (by > y)
-            inside ^= crosses & (x < ax + (y - ay) * ex / (ey if ey else 1e-12))
+            inside ^= crosses & (x < ax + (y - ay) * ex / (ey or 1e-12))
         return np.where(inside, -best, best)
 
     return distance

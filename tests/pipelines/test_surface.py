@@ -7,6 +7,7 @@ import trimesh
 
 from worker_vm.pipelines.base import PipelineError
 from worker_vm.pipelines.inflate import membrane, surface
+from worker_vm.pipelines.inflate.heights import Heights
 
 
 def blobs(seed: int) -> np.ndarray:
@@ -22,7 +23,7 @@ def mesh_of(alpha: np.ndarray, vertex_count: int) -> trimesh.Trimesh:
     """The balloon, with points in the same place joined, as a reader would."""
     outline = membrane.silhouette(alpha)
     u = membrane.inflate(outline, membrane.laplacian(outline))
-    heights = surface.Heights(u, surface.THICKNESS, np.zeros_like(u))
+    heights = Heights(u, surface.THICKNESS, np.zeros_like(u))
     balloon = surface.build(heights, vertex_count)
     points = (balloon.points * (1, -1, 1)).astype(np.float32)
     return trimesh.Trimesh(points, np.vstack([balloon.front, balloon.back]))

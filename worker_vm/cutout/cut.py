@@ -28,6 +28,7 @@ _MARGIN = 0.08  # of the subject's longer side, kept about it
 _MIN_CONTRAST = 4.0  # CIELAB units across the outline
 _MIN_FOUNDED = 0.25  # share of the subject whose colours the background lacks
 _MIN_SCORE = 0.2
+_SURE_SCORE = 0.5  # of a subject whose colours the background has as well
 _GOOD_ENOUGH = 0.95  # other seeds could hardly do better
 _HALF = 128
 _MEANINGFUL_ALPHA = 0.02
@@ -171,8 +172,7 @@ def _candidate(scene: Scene, name: str) -> _Candidate:
     share = gates.check(mask, raw=raw)
     marks = score(scene, mask, raw)
     founded = float((scene.foreign[mask] > FOREIGN / 2).mean())
-    if scene.wanted is None and founded < _MIN_FOUNDED:
-        raise gates.unreliable()
-    if marks.contrast < _MIN_CONTRAST or marks.total < _MIN_SCORE:
+    least = _MIN_SCORE if scene.wanted is not None or founded >= _MIN_FOUNDED else _SURE_SCORE
+    if marks.contrast < _MIN_CONTRAST or marks.total < least:
         raise gates.unreliable()
     return _Candidate(name, mask, share, marks)

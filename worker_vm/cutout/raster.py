@@ -38,7 +38,7 @@ def closed(mask: Bools, radius: int) -> Bools:
 def without_spurs(mask: Bools) -> Bools:
     """Drop thin lines that run into the picture's border: a horizon, the edge of a table."""
     solid = mask.astype(np.uint8)
-    thin = mask & (cv2.morphologyEx(solid, cv2.MORPH_OPEN, disc(2)) == 0)
+    thin = mask & (cv2.morphologyEx(solid, cv2.MORPH_OPEN, disc(1)) == 0)
     count, labels = cv2.connectedComponents(thin.astype(np.uint8), connectivity=8)
     if count <= 1:
         return mask

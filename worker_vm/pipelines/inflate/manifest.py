@@ -15,7 +15,7 @@ from worker_vm.images import Picture
 from worker_vm.pipelines.base import RunInput
 from worker_vm.pipelines.inflate.model import Shape
 from worker_vm.pipelines.inflate.parameters import Parameters
-from worker_vm.pipelines.inflate.surface import euler_number
+from worker_vm.pipelines.inflate.topology import euler_number
 
 _LIBRARIES = (
     "manifold3d", "numba", "numpy", "opencv-python-headless", "pillow", "scikit-image", "scipy",

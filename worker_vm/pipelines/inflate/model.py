@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from worker_vm.cutout import Subject
 from worker_vm.gltf import Mesh
 from worker_vm.pipelines.inflate import membrane, surface, texture
+from worker_vm.pipelines.inflate.heights import Heights
+from worker_vm.pipelines.inflate.opening import Balloon
 from worker_vm.pipelines.inflate.parameters import Parameters
 from worker_vm.pipelines.inflate.relief import relief
 
@@ -19,7 +21,7 @@ ROUGHNESS = 0.68
 class Shape:
     """The geometry of a run, and what the texture needs of it."""
 
-    balloon: surface.Balloon
+    balloon: Balloon
     mesh: Mesh
     silhouette: membrane.Silhouette
     operator: membrane.Operator
@@ -36,7 +38,7 @@ def make_shape(subject: Subject, parameters: Parameters) -> Shape:
     outline = membrane.silhouette(subject.alpha)
     operator = membrane.laplacian(outline)
     front = texture.front_colours(subject)
-    heights = surface.Heights(
+    heights = Heights(
         u=membrane.inflate(outline, operator),
         stretch=surface.THICKNESS * parameters.thickness,
         bumps=relief(front, outline, operator, parameters.relief),
@@ -67,9 +69,7 @@ def encode_jpeg(pixels: NDArray[np.uint8]) -> bytes:
     return data.tobytes()
 
 
-def _with_seam(
-    balloon: surface.Balloon, outline: membrane.Silhouette, layout: texture.Layout
-) -> Mesh:
+def _with_seam(balloon: Balloon, outline: membrane.Silhouette, layout: texture.Layout) -> Mesh:
     """Scale to unit size with +Y up, and give each half its own points along the rim."""
     x, y = outline.to_pixels(balloon.points[:, 0], balloon.points[:, 1])
     z = balloon.points[:, 2] * (outline.scale[0] + outline.scale[1]) / 2.0
