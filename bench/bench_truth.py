@@ -21,8 +21,8 @@ from worker_vm.pipelines.base import PipelineError
 from worker_vm.pipelines.inflate import model
 from worker_vm.pipelines.inflate.parameters import Parameters
 
-ROW = "| {:<9} | {:>6} | {:>6} | {:>7} | {:>6} | {:>8} | {:>11} | {:>7} |"
-COLUMNS = ("object", *pictures.BACKGROUNDS, "normal °", "thickness %", "front %")
+ROW = "| {:<9} | {:>6} | {:>6} | {:>7} | {:>6} | {:>8} | {:>11} | {:>7} | {:>6} |"
+COLUMNS = ("object", *pictures.BACKGROUNDS, "normal °", "thickness %", "front %", "back")
 
 
 def made_from(rgba: np.ndarray) -> measures.Surface:
@@ -31,16 +31,19 @@ def made_from(rgba: np.ndarray) -> measures.Surface:
     subject = cut_out(
         rgba, hints=parameters.hints, seed=parameters.seed, max_side=parameters.texture_resolution
     )
-    mesh = model.make_shape(subject, parameters).mesh
+    shape = model.make_shape(subject, parameters)
+    mesh = shape.mesh
+    texture = model.make_texture(shape, parameters)
+    paint = measures.textured(texture, mesh.uvs.astype(np.float64), mesh.faces)
     return measures.Surface(
-        mesh.positions.astype(np.float64), mesh.normals.astype(np.float64), mesh.faces
+        mesh.positions.astype(np.float64), mesh.normals.astype(np.float64), mesh.faces, paint
     )
 
 
 def measure(name: str, keep: Path | None) -> tuple[list[float], measures.Errors]:
     """Return the overlaps per background (0 where refused), and the errors with alpha."""
     truth = objects.make(name)
-    surface = measures.Surface(truth.points, truth.normals, truth.faces)
+    surface = measures.Surface(truth.points, truth.normals, truth.faces, truth.colours)
     overlaps, errors = [], []
     for background in pictures.BACKGROUNDS:
         rgba = pictures.take(truth, background)
@@ -58,10 +61,10 @@ def measure(name: str, keep: Path | None) -> tuple[list[float], measures.Errors]
 
 def row(name: str, overlaps: Iterable[float], shape: Iterable[float]) -> str:
     """Format one row."""
-    normal, thickness, front = shape
+    normal, thickness, front, back = shape
     return ROW.format(
         name, *(f"{value:.3f}" for value in overlaps), f"{normal:.1f}", f"{100 * thickness:.1f}",
-        f"{100 * front:.2f}",
+        f"{100 * front:.2f}", f"{back:.1f}",
     )  # fmt: skip
 
 
@@ -76,7 +79,7 @@ def main() -> None:
     all_overlaps, all_shapes = [], []
     for name in given.objects or objects.OBJECTS:
         overlaps, errors = measure(name, given.pictures)
-        shape = (errors.normal, errors.thickness, errors.front)
+        shape = (errors.normal, errors.thickness, errors.front, errors.back)
         all_overlaps.append(overlaps)
         all_shapes.append(shape)
         print(row(name, overlaps, shape), flush=True)

@@ -39,6 +39,16 @@ class Truth:
     """(m,) which part a face belongs to"""
     paint: tuple[Part, ...]
 
+    def colours(self, faces: NDArray[np.integer], weights: Array) -> Array:
+        """Return the base colours, sRGB 0…255, of faces (n,) at barycentric weights (n, 3)."""
+        at = np.einsum("nk,nkd->nd", weights, self.points[self.faces[faces]])
+        result = np.zeros(at.shape)
+        for number, part in enumerate(self.paint):
+            mine = self.part[faces] == number
+            odd = (at[mine] @ np.array(part.along)) % 1.0 >= 0.5
+            result[mine] = np.where(odd[:, None], part.stripe or part.colour, part.colour)
+        return result
+
 
 def make(name: str) -> Truth:
     """Mesh one object: marching cubes, points moved onto the surface, normals by gradient."""

@@ -32,7 +32,7 @@ def refused(rgba: Bytes, **options: object) -> PipelineError:
     with pytest.raises(PipelineError) as caught:
         cut(rgba, **options)
     assert caught.value.permanent
-    assert "transparen" in caught.value.message or "box" in caught.value.message
+    assert "transparen" in caught.value.message or "`box`" in caught.value.message
     return caught.value
 
 
@@ -118,6 +118,62 @@ def test_box_restricts_alpha() -> None:
     subject = cut(cut_free(rgb, alpha), box=(0.5, 0.2, 1.0, 0.8))
     middle = subject.rgb[tuple(side // 2 for side in subject.alpha.shape)]
     assert middle[2] > middle[0] + 100
+
+
+def test_point_picks_one_of_two() -> None:
+    """A point on one of two things chooses it, in an opaque and in a transparent picture."""
+    rgb = scene(two_balls)
+    alpha = np.where(np.ptp(rgb.astype(int), axis=2) > 60, 255, 0)
+    for rgba in (opaque(rgb), cut_free(rgb, alpha)):
+        subject = cut(rgba, points=((0.72, 0.5),))
+        middle = subject.rgb[tuple(side // 2 for side in subject.alpha.shape)]
+        assert middle[2] > middle[0] + 100
+        assert subject.quality.share == pytest.approx(np.pi * 0.14**2, rel=0.1)
+
+
+def test_background_point_takes_a_part_away() -> None:
+    """A part that is pointed out as background is not in the cut-out."""
+    rgba = opaque(scene(figure))
+    whole = cut(rgba).quality.share
+    less = cut(rgba, points=((0.5, 0.4),), background_points=((0.75, 0.76),)).quality.share
+    assert less < 0.85 * whole
+
+
+def test_pale_stripes_on_pale_paper() -> None:
+    """Stripes in nearly the paper's colour, between others, stay part of the subject."""
+
+    def draw(canvas: Bytes) -> None:
+        for number in range(5):
+            a, b = scaled(canvas, (0.3, 0.2 + 0.1 * number), (0.7, 0.3 + 0.1 * number))
+            cv2.rectangle(canvas, a, b, ((40, 90, 170), (240, 236, 226))[number % 2], -1)
+
+    subject = cut(opaque(scene(draw)))
+    assert subject.quality.share == pytest.approx(0.2, rel=0.06)
+
+
+def test_subject_on_a_blotchy_ground() -> None:
+    """A ball off the middle of a blotchy, grainy ground is found."""
+    random = np.random.default_rng(3)
+    blotches = cv2.GaussianBlur(random.normal(0, 1, (640, 640, 3)), (0, 0), 14)
+    ground = np.clip(128 + 16 * blotches / blotches.std(), 0, 255).astype(np.uint8)
+
+    def draw(canvas: Bytes) -> None:
+        canvas[:] = ground
+        (centre,) = scaled(canvas, (0.6, 0.42))
+        cv2.circle(canvas, centre, round(0.22 * len(canvas)), (80, 165, 170), -1)
+
+    subject = cut(opaque(scene(draw, noise=8)))
+    assert subject.quality.share == pytest.approx(np.pi * 0.22**2, rel=0.06)
+
+
+def test_score_is_told() -> None:
+    """The winner's score is the highest of all that were tried, with its marks."""
+    quality = cut(opaque(scene(figure))).quality
+    assert quality.score == max(quality.tried.values())
+    assert quality.tried[quality.seed] == quality.score
+    assert 0.2 < quality.score <= 1.0
+    assert all(0.0 <= quality.marks[name] <= 1.0 for name in ("edge", "colour", "whole"))
+    assert cut(transparent(0.1)).quality.score == 1.0
 
 
 @pytest.mark.parametrize(

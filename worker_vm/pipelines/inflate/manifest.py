@@ -8,8 +8,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from worker_vm.cutout import Subject
 from worker_vm.images import Picture
 from worker_vm.pipelines.base import RunInput
@@ -35,7 +33,7 @@ def input_facts(path: Path, picture: Picture) -> dict[str, Any]:
 
 def mesh_facts(shape: Shape) -> dict[str, Any]:
     """Describe the mesh: joined points, and that it is one closed body."""
-    faces = np.vstack([shape.balloon.front, shape.balloon.back])
+    faces = shape.balloon.faces
     extents = shape.mesh.positions.max(axis=0) - shape.mesh.positions.min(axis=0)
     return {
         "vertices": len(shape.balloon.points),

@@ -1,6 +1,6 @@
 """Open the half solid at its flat cut and mirror it: a balloon closed by construction."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import manifold3d
 import numpy as np
@@ -26,6 +26,13 @@ class Balloon:
     """(m, 3) faces seen from +z, counter-clockwise when y points up."""
     back: Ints
     """(k, 3) faces seen from -z, likewise."""
+    base: Ints = field(default_factory=lambda: np.zeros((0, 3), np.int64))
+    """(j, 3) faces of a flat base, if it has one."""
+
+    @property
+    def faces(self) -> Ints:
+        """All of them."""
+        return np.vstack([self.front, self.back, self.base])
 
 
 def opened(solid: manifold3d.Manifold, heights: Heights) -> Balloon:

@@ -23,6 +23,8 @@ class Parameters(BaseModel):
     vertex_count: int = Field(default=-1, ge=-1, le=20000)
     thickness: float = Field(default=1.0, ge=0.1, le=2.0)
     relief: Fraction = 0.3
+    back: Literal["auto", "mirror", "plain"] = "auto"
+    flat_base: float = Field(default=0.0, ge=0.0, le=0.2)
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     box: tuple[Fraction, Fraction, Fraction, Fraction] | None = None
     points: Points = ()

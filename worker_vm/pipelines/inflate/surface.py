@@ -57,7 +57,7 @@ def build(heights: Heights, vertex_count: int) -> Balloon:
 
 def is_closed(balloon: Balloon, heights: Heights) -> bool:
     """Whether it is one closed body whose holes are the outline's."""
-    faces = np.vstack([balloon.front, balloon.back])
+    faces = balloon.faces
     if not is_one_closed_body(faces):
         return False
     return euler_number(faces) == 2 * euler_of_mask(heights.u > 0.0)

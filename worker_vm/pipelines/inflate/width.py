@@ -36,7 +36,9 @@ def _balls(inside: Bools) -> Array:
 
     The largest r(c)² - |x - c|² over all cells c, first along columns, then along rows.
     """
-    radius = cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, 5).astype(np.float64)
+    radius = cv2.distanceTransform(
+        inside.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE
+    ).astype(np.float64)
     radius = np.maximum(radius - 0.5, 0.0)
     squared = np.where(inside, radius**2, -1e9)
     reach = int(np.ceil(radius.max()))
