@@ -131,6 +131,15 @@ def test_point_picks_one_of_two() -> None:
         assert subject.quality.share == pytest.approx(np.pi * 0.14**2, rel=0.1)
 
 
+def test_point_beside_the_subject() -> None:
+    """A point on a transparent place is refused with what points are."""
+    with pytest.raises(PipelineError) as caught:
+        cut(transparent(0.1), points=((0.05, 0.05),))
+    assert caught.value.code == "CUTOUT_POINTS_MISSED"
+    assert caught.value.permanent
+    assert "fractions" in caught.value.message
+
+
 def test_background_point_takes_a_part_away() -> None:
     """A part that is pointed out as background is not in the cut-out."""
     rgba = opaque(scene(figure))

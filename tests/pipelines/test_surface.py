@@ -54,8 +54,8 @@ def test_disc_becomes_an_ellipsoid() -> None:
     disc = np.clip(80.5 - np.hypot(x - 99.5, y - 99.5), 0, 1).astype(np.float32)
     mesh = mesh_of(disc, -1)
     radius = mesh.extents[0] / 2
-    assert mesh.extents[2] / 2 == pytest.approx(surface.THICKNESS * radius, rel=0.01)
-    assert mesh.volume == pytest.approx(4 / 3 * np.pi * surface.THICKNESS * radius**3, rel=0.01)
+    assert mesh.extents[2] / 2 == pytest.approx(surface.THICKNESS * radius, rel=0.02)
+    assert mesh.volume == pytest.approx(4 / 3 * np.pi * surface.THICKNESS * radius**3, rel=0.02)
 
 
 def test_depth_follows_width() -> None:

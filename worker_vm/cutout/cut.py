@@ -80,8 +80,8 @@ def cut_out(rgba: Bytes, *, hints: Hints, seed: int, max_side: int) -> Subject:
         max_side: the longer side of the returned crop at most, in pixels.
 
     Raises:
-        PipelineError: CUTOUT_EMPTY, CUTOUT_FULL, CUTOUT_TOUCHES_BORDER, CUTOUT_IN_PIECES or
-            CUTOUT_UNRELIABLE; all permanent.
+        PipelineError: CUTOUT_EMPTY, CUTOUT_FULL, CUTOUT_TOUCHES_BORDER, CUTOUT_IN_PIECES,
+            CUTOUT_POINTS_MISSED or CUTOUT_UNRELIABLE; all permanent.
     """
     alpha = rgba[..., 3]
     clear = float((alpha < _HALF).mean())
@@ -98,6 +98,8 @@ def _from_alpha(rgba: Bytes, hints: Hints, max_side: int) -> Subject:
     alpha = np.where(hints.allowed(rgba.shape), rgba[..., 3], 0).astype(np.uint8)
     wanted = hints.wanted(rgba.shape)
     raw = alpha >= _HALF
+    if wanted is not None and not (raw & wanted).any():
+        raise gates.points_missed()
     mask = clean(raw, wanted)
     share = gates.check(mask, raw=raw if wanted is None else mask)
     rows, cols = crop_about(mask, _MARGIN)
@@ -168,6 +170,8 @@ def _candidate(scene: Scene, name: str) -> _Candidate:
         raise gates.nothing_found()
     mask = clean(without_spurs(raw), scene.wanted)
     if scene.wanted is not None:
+        if not (mask & scene.wanted).any():
+            raise gates.points_missed()
         raw = mask  # the caller has chosen among the pieces
     share = gates.check(mask, raw=raw)
     marks = score(scene, mask, raw)

@@ -33,6 +33,15 @@ def unreliable() -> PipelineError:
     return failure("UNRELIABLE", f"The subject hardly differs from the background; {ADVICE}")
 
 
+def points_missed() -> PipelineError:
+    """Make the error for points that lie beside every subject."""
+    return failure(
+        "POINTS_MISSED",
+        "None of the `points` lies on a subject; give them as x and y in fractions of the picture, "
+        "from its upper left corner",
+    )
+
+
 def check(mask: Bools, *, raw: Bools) -> float:
     """Return the subject's share of the picture, or refuse the cut-out.
 

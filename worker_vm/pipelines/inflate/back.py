@@ -3,7 +3,8 @@
 Seen from behind, the outline is the front's mirror image, and stripes, patches and colours that
 run over the rim go on there: so the back shows the front again. What lies enclosed in the front
 (eyes, a mouth) belongs to a face: it is left out where the outline is about as symmetrical as
-things are that are seen from the front, and kept where it is not, as in an animal's side view.
+things (or their upper halves) are that are seen from the front, and kept where it is not, as in an
+animal's side view.
 """
 
 from typing import Literal
@@ -54,13 +55,21 @@ def back_colours(front: Bytes, alpha: Floats, back: Back) -> Bytes:
 
 
 def symmetry(alpha: Floats) -> float:
-    """Return how well an outline overlaps its mirror image about the best upright axis, 0…1."""
+    """Return how well an outline overlaps its mirror image about the best upright axis, 0…1.
+
+    The upper half counts alone if it does better: a tail to one side leaves a face a face.
+    """
     factor = min(1.0, _LOOK_SIDE / max(alpha.shape))
     size = (max(2, round(alpha.shape[1] * factor)), max(2, round(alpha.shape[0] * factor)))
     solid = np.asarray(cv2.resize(alpha, size, interpolation=cv2.INTER_AREA)) > 0.5  # noqa: PLR2004
-    cols = np.flatnonzero(solid.any(axis=0))
-    if not len(cols):
+    rows = np.flatnonzero(solid.any(axis=1))
+    if not len(rows):
         return 0.0
+    return max(_symmetry(solid), _symmetry(solid[: (rows[0] + rows[-1]) // 2 + 1]))
+
+
+def _symmetry(solid: Bools) -> float:
+    cols = np.flatnonzero(solid.any(axis=0))
     solid = solid[:, cols[0] : cols[-1] + 1]
     reach = round(2 * _SEARCH * solid.shape[1])
     solid = np.pad(solid, ((0, 0), (reach, reach)))
