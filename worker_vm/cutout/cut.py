@@ -29,7 +29,8 @@ _MIN_CONTRAST = 4.0  # CIELAB units across the outline
 _MIN_FOUNDED = 0.25  # share of the subject whose colours the background lacks
 _MIN_SCORE = 0.2
 _SURE_SCORE = 0.5  # of a subject whose colours the background has as well
-_GOOD_ENOUGH = 0.95  # other seeds could hardly do better
+_DISCOUNT = {"salient": 0.95}  # blurred, it sees no thin parts: it has to be clearly better
+_GOOD_ENOUGH = 0.9  # other seeds could hardly do better
 _HALF = 128
 _MEANINGFUL_ALPHA = 0.02
 
@@ -68,6 +69,10 @@ class _Candidate:
     mask: Bools
     share: float
     score: Score
+
+    @property
+    def total(self) -> float:
+        return self.score.total * _DISCOUNT.get(self.seed, 1.0)
 
 
 def cut_out(rgba: Bytes, *, hints: Hints, seed: int, max_side: int) -> Subject:
@@ -124,7 +129,7 @@ def _from_colours(rgb: Bytes, hints: Hints, seed: int, max_side: int) -> Subject
     quality = Quality(
         source="automatic" if hints == Hints() else "hints",
         share=best.share,
-        score=best.score.total,
+        score=best.total,
         seed=best.seed,
         marks=asdict(best.score),
         tried=tried,
@@ -148,10 +153,10 @@ def _best(scene: Scene) -> tuple[_Candidate, dict[str, float]]:
         except PipelineError as error:
             refusal = refusal or error
             continue
-        tried[name] = found.score.total
-        if best is None or found.score.total > best.score.total:
+        tried[name] = found.total
+        if best is None or found.total > best.total:
             best = found
-        if best.score.total > _GOOD_ENOUGH:
+        if best.total > _GOOD_ENOUGH:
             break
     if best is not None:
         return best, tried
