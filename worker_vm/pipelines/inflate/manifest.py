@@ -3,18 +3,17 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from worker_vm.cutout import Subject
 from worker_vm.images import Picture
 from worker_vm.pipelines.base import RunInput
 from worker_vm.pipelines.inflate.model import Shape
 from worker_vm.pipelines.inflate.parameters import Parameters
-from worker_vm.pipelines.inflate.surface import euler_number
+from worker_vm.pipelines.inflate.topology import euler_number
 
 _LIBRARIES = (
     "manifold3d", "numba", "numpy", "opencv-python-headless", "pillow", "scikit-image", "scipy",
@@ -34,7 +33,7 @@ def input_facts(path: Path, picture: Picture) -> dict[str, Any]:
 
 def mesh_facts(shape: Shape) -> dict[str, Any]:
     """Describe the mesh: joined points, and that it is one closed body."""
-    faces = np.vstack([shape.balloon.front, shape.balloon.back])
+    faces = shape.balloon.faces
     extents = shape.mesh.positions.max(axis=0) - shape.mesh.positions.min(axis=0)
     return {
         "vertices": len(shape.balloon.points),
@@ -70,11 +69,7 @@ def write_manifest(
         "parameters": parameters.model_dump(mode="json"),
         "seed": parameters.seed,
         "input": dict(given),
-        "cutout": {
-            "source": subject.source,
-            "share": round(subject.share, 6),
-            "contrast": round(subject.contrast, 3),
-        },
+        "cutout": _rounded(asdict(subject.quality)),
         "mesh": dict(mesh),
         "texture": {"size": texture_side, "media_type": "image/jpeg"},
         "glb": {"name": glb.name, "sha256": _sha256(glb), "bytes": glb.stat().st_size},
@@ -82,6 +77,13 @@ def write_manifest(
         "seconds": {name: round(value, 4) for name, value in seconds.items()},
     }
     path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+def _rounded(value: Any) -> Any:
+    """Round the numbers in nested facts."""
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return round(value, 4) if isinstance(value, float) else value
 
 
 def _sha256(path: Path) -> str:

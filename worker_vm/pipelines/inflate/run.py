@@ -71,7 +71,7 @@ class Run:
         with self._meter.stage("cutout"):
             subject = cut_out(
                 picture.rgba,
-                box=self._parameters.box,
+                hints=self._parameters.hints,
                 seed=self._parameters.seed,
                 max_side=self._parameters.texture_resolution,
             )
@@ -92,7 +92,7 @@ class Run:
     def _export(self, shape: model.Shape) -> tuple[Path, np.ndarray]:
         self._report.progress(48, "texture", "Painting the texture")
         with self._meter.stage("texture"):
-            texture = model.make_texture(shape)
+            texture = model.make_texture(shape, self._parameters)
         self._report.progress(56, "export", "Writing the GLB")
         path = self._file("model.glb")
         with self._meter.stage("export"):
