@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -56,18 +55,6 @@ def make_texture(shape: Shape, parameters: Parameters) -> NDArray[np.uint8]:
     """Paint the texture (side, side, 3)."""
     back = back_colours(shape.front, shape.alpha, parameters.back)
     return texture.paint(shape.layout, shape.front, back)
-
-
-def encode_jpeg(pixels: NDArray[np.uint8]) -> bytes:
-    """Encode a texture without subsampled colours, which would bleed across charts."""
-    options = [
-        cv2.IMWRITE_JPEG_QUALITY, 92,
-        cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
-    ]  # fmt: skip
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
-    if not done:
-        raise RuntimeError("JPEG encoding failed")
-    return data.tobytes()
 
 
 def _with_seam(balloon: Balloon, outline: membrane.Silhouette, layout: texture.Layout) -> Mesh:
