@@ -69,6 +69,8 @@ class RunInput:
     reduced_from: Mapping[str, Any] | None = None
     """What was asked for, where `params` are smaller because memory did not suffice; a pipeline
     that offers smaller settings says so in its manifest."""
+    checkpoint: Path | None = None
+    """What an earlier attempt of the job left to go on from; hostile until checked."""
 
 
 class Pipeline(ABC):

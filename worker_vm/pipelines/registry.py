@@ -31,6 +31,7 @@ class PipelineEntry:
 
 
 PIPELINES: dict[str, PipelineEntry] = {
+    "dreamfusion": PipelineEntry("worker_vm.pipelines.dreamfusion.pipeline:DreamFusionPipeline"),
     "inflate": PipelineEntry("worker_vm.pipelines.inflate.pipeline:InflatePipeline"),
 }
 

@@ -11,8 +11,8 @@ from worker_vm.images import Picture, decode
 from worker_vm.pipelines.base import Reporter, RunInput
 from worker_vm.pipelines.inflate import model
 from worker_vm.pipelines.inflate.manifest import input_facts, mesh_facts, write_manifest
-from worker_vm.pipelines.inflate.meter import Meter
 from worker_vm.pipelines.inflate.parameters import read_parameters
+from worker_vm.pipelines.meter import Meter
 from worker_vm.rendering import previews
 from worker_vm.rendering.studio import Studio, clay, textured
 
