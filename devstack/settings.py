@@ -22,6 +22,9 @@ WORKER_SETTINGS = (
     "WORKER_MEMORY_BUDGET_MIB",
     "WORKER_RECYCLE_RUNS",
     "WORKER_RECYCLE_DRIFT_MIB",
+    "DREAMFUSION_MODEL",
+    "DREAMFUSION_DEVICE",
+    "DREAMFUSION_COMPILE",
 )
 SYSTEM_NAMES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ")
 # Where a GPU worker finds its driver, its models and how to download them.

@@ -15,13 +15,13 @@ from worker_vm.pipelines.dreamfusion.pipeline import DreamFusionPipeline
 from worker_vm.pipelines.dreamfusion.settings import Settings
 
 QUICK: dict[str, Any] = {
-    "steps": 160,
+    "steps": 120,
     "grid_resolution": 64,
     "learning_rate": 0.1,
     "opacity_weight": 0.0,
     "orientation_weight": 0.0,
     "texture_resolution": 512,
-    "checkpoint_every": 96,
+    "checkpoint_every": 36,
 }
 """What a known scene needs: nothing to make up, and much less to find."""
 

@@ -8,6 +8,7 @@ import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging as transformers_logging
 
 from worker_vm.pipelines.base import PipelineError
 from worker_vm.pipelines.dreamfusion.guidance import NoiseSchedule
@@ -33,9 +34,8 @@ class DiffusionModel:
     @property
     def side(self) -> int:
         """Pixels on a side of the pictures that it knows."""
-        return int(self.unet.config.sample_size) * 2 ** (
-            len(self.vae.config.block_out_channels) - 1
-        )
+        halvings = len(self.vae.config.block_out_channels) - 1
+        return int(self.unet.config.sample_size) << halvings
 
     def text_embeddings(self, tokens: Tensor) -> Tensor:
         """Embeddings (b, length, c) of token ids (b, length)."""
@@ -80,7 +80,8 @@ def load(settings: Settings) -> DiffusionModel:
     try:
         parts = _read(source, dtype)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        told = str(error).replace(source, _shown(source)).strip() or type(error).__name__
+        first = told.splitlines()[0][:300]
         raise PipelineError(
             "WEIGHTS_UNREADABLE",
             f"DREAMFUSION_MODEL ({_shown(source)}) cannot be loaded: {first}",
@@ -116,14 +117,16 @@ def _device(settings: Settings) -> torch.device:
 
 def _read(source: str, dtype: torch.dtype) -> dict[str, Any]:
     """Read all parts; safetensors only, since reading a pickle runs its code."""
-    kept = {"use_safetensors": True}
+    transformers_logging.disable_progress_bar()  # the run's log is no terminal
+    # Without accelerate, which has nothing to offer to one device, diffusers would warn.
+    kept = {"use_safetensors": True, "low_cpu_mem_usage": False}
     return {
         "unet": UNet2DConditionModel.from_pretrained(
             source, subfolder="unet", torch_dtype=dtype, **kept
         ),
         "vae": AutoencoderKL.from_pretrained(source, subfolder="vae", torch_dtype=dtype, **kept),
         "text_encoder": CLIPTextModel.from_pretrained(
-            source, subfolder="text_encoder", dtype=dtype, **kept
+            source, subfolder="text_encoder", dtype=dtype, use_safetensors=True
         ),
         "tokenizer": CLIPTokenizer.from_pretrained(source, subfolder="tokenizer"),
         # Whatever sampler the model is saved with: only its noise schedule is used.
@@ -150,8 +153,12 @@ def _check(parts: dict[str, Any], source: str) -> None:
             f"its network expects text of width {unet.cross_attention_dim} and its text encoder "
             f"has {text.hidden_size}"
         )
-    elif len(parts["tokenizer"]) > text.vocab_size:
-        problem = "its tokenizer knows more tokens than its text encoder"
+    # transformers makes an all but empty tokenizer where there is none.
+    elif not text.vocab_size // 2 < len(parts["tokenizer"]) <= text.vocab_size:
+        problem = (
+            f"its tokenizer knows {len(parts['tokenizer'])} tokens and its text encoder "
+            f"{text.vocab_size}"
+        )
     if problem:
         raise PipelineError(
             "WEIGHTS_UNSUITABLE",

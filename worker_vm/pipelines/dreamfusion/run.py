@@ -246,4 +246,4 @@ class Run:
     def _device_name(self) -> str:
         if self._device.type == "cuda":
             return str(torch.cuda.get_device_name(self._device))
-        return self._device.type
+        return str(self._device.type)
