@@ -68,7 +68,7 @@ def test_colours_mix_with_the_background() -> None:
 def test_weights_follow_the_closed_form() -> None:
     """Each sample's weight is its own absorption by what all before it let through."""
     sigma = torch.tensor([[0.5, 2.0, 0.1, 9.0]], dtype=torch.float64)
-    gap = torch.tensor([0.4], dtype=torch.float64)
+    gap = torch.tensor([[0.4]], dtype=torch.float64)
     alpha = 1.0 - torch.exp(-sigma * 0.4)
     left = torch.cumprod(torch.cat([torch.ones(1, 1), 1.0 - alpha[:, :-1]], dim=1), dim=1)
     torch.testing.assert_close(volume.ray_weights(sigma, gap), alpha * left)
@@ -77,7 +77,7 @@ def test_weights_follow_the_closed_form() -> None:
 def test_weights_have_the_right_gradient() -> None:
     """Automatic and numeric derivatives agree, also where hardly anything is left."""
     sigma = torch.tensor([[0.5, 2.0, 30.0, 1.0]], dtype=torch.float64, requires_grad=True)
-    gap = torch.tensor([0.4], dtype=torch.float64)
+    gap = torch.tensor([[0.4]], dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda value: volume.ray_weights(value, gap), sigma)
 
 

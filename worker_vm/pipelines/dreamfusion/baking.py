@@ -76,7 +76,7 @@ def _colours(lattice: Lattice, points: Array, normals: Array) -> NDArray[np.floa
             ways = at[:, None] + out[:, None] * steps[:, None]
             sigma, colours, _ = lattice.sample(ways.reshape(-1, 3))
             sigma = sigma.reshape(-1, _SAMPLES)
-            weights = ray_weights(sigma, torch.full((len(at),), gap, device=device)) + 1e-6
+            weights = ray_weights(sigma, torch.full((len(at), 1), gap, device=device)) + 1e-6
             seen = (weights[..., None] * colours.reshape(-1, _SAMPLES, 3)).sum(dim=1)
             found.append((seen / weights.sum(dim=1, keepdim=True)).cpu().numpy())
     return np.concatenate(found)

@@ -5,7 +5,6 @@ The object lies within the unit ball; +Y is up and azimuth 0 looks at its front,
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -38,7 +37,7 @@ class Shading(StrEnum):
 
 @dataclass(frozen=True)
 class Views:
-    """A batch of b views of one size."""
+    """A batch of b views of one size, on the CPU."""
 
     eyes: Tensor
     """(b, 3)"""
@@ -72,17 +71,10 @@ class Views:
     def only(self, number: int) -> "Views":
         """One of them."""
         one = slice(number, number + 1)
-        return self._each(lambda value: value[one])
-
-    def to(self, device: torch.device) -> "Views":
-        """The same on another device."""
-        return self._each(lambda value: value.to(device))
-
-    def _each(self, change: Callable[[Tensor], Tensor]) -> "Views":
-        changed = {
-            name: change(value) for name, value in vars(self).items() if isinstance(value, Tensor)
+        of_one = {
+            name: value[one] for name, value in vars(self).items() if isinstance(value, Tensor)
         }
-        return replace(self, **changed)
+        return replace(self, **of_one)
 
 
 def look_from(

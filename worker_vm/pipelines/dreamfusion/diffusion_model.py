@@ -88,21 +88,40 @@ def load(settings: Settings) -> DiffusionModel:
             permanent=False,
         ) from error
     _check(parts, source)
-    for name in ("unet", "vae", "text_encoder"):
-        parts[name] = parts[name].to(device).eval().requires_grad_(requires_grad=False)
-        if device.type == "cuda" and name != "text_encoder":
-            parts[name] = parts[name].to(memory_format=torch.channels_last)
-    scheduler = parts.pop("scheduler")
+    wanted = device.type == "cuda" if settings.compile is None else settings.compile
+    return assemble(parts, _shown(source), device, dtype, compiled=wanted)
+
+
+def assemble(
+    parts: dict[str, Any], name: str, device: torch.device, dtype: torch.dtype, *, compiled: bool
+) -> DiffusionModel:
+    """Bring a model's parts to their device, and compile them if wanted.
+
+    Args:
+        parts: unet, vae, text_encoder, tokenizer and scheduler.
+        name: for the manifest.
+        device: where they shall run.
+        dtype: of their weights.
+        compiled: whether the networks are.
+    """
+    placed = {
+        part: parts[part].to(device, dtype).eval().requires_grad_(requires_grad=False)
+        for part in ("unet", "vae", "text_encoder")
+    }
+    if device.type == "cuda":
+        for part in ("unet", "vae"):
+            placed[part] = placed[part].to(memory_format=torch.channels_last)
+    scheduler = parts["scheduler"]
     model = DiffusionModel(
-        name=_shown(source),
+        name=name,
+        tokenizer=parts["tokenizer"],
         schedule=NoiseSchedule(scheduler.alphas_cumprod.to(device, torch.float32)),
         prediction_type=scheduler.config.prediction_type,
         device=device,
         dtype=dtype,
-        **parts,
+        **placed,
     )
-    wanted = device.type == "cuda" if settings.compile is None else settings.compile
-    return _compiled(model) if wanted else model
+    return _compiled(model) if compiled else model
 
 
 def _device(settings: Settings) -> torch.device:
@@ -190,7 +209,9 @@ def warm_up(model: DiffusionModel) -> None:
     images = torch.rand(1, 3, model.side, model.side, device=model.device, requires_grad=True)
     latents = model.latents(images)
     latents.sum().backward()
-    tokens = torch.zeros(2, int(model.tokenizer.model_max_length), dtype=torch.long)
+    tokens = torch.zeros(
+        2, int(model.text_encoder.config.max_position_embeddings), dtype=torch.long
+    )
     with torch.no_grad():
         model.noise(
             latents.detach().repeat(2, 1, 1, 1),

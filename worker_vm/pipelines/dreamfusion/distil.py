@@ -57,7 +57,6 @@ class Distillation:
         self.step = 0
         self._parameters = parameters
         self._guidance = guidance
-        self._device = device
         self.optimiser = torch.optim.Adam(
             self.field.levels, lr=parameters.learning_rate, betas=_BETAS, eps=1e-15
         )
@@ -112,8 +111,7 @@ class Distillation:
         lattice, found = self.lattice(), []
         with torch.no_grad():
             for number in range(len(views.eyes)):
-                one = views.only(number).to(self._device)
-                seen = volume.render(lattice, one, samples=self._parameters.samples)
+                seen = volume.render(lattice, views.only(number), samples=self._parameters.samples)
                 pixels = (seen.images[0].clamp(0.0, 1.0) * 255.0).round().to(torch.uint8)
                 found.append(pixels.permute(1, 2, 0).cpu().numpy())
         return np.stack(found)
@@ -129,7 +127,7 @@ class Distillation:
             size=min(parameters.resolution, stage.most_pixels),
             shading=shading,
             generator=generator,
-        ).to(self._device)
+        )
 
 
 def opacity_penalty(opacity: Any) -> Any:

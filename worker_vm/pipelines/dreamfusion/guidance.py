@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from worker_vm.pipelines.dreamfusion.cameras import Views
+from worker_vm.pipelines.dreamfusion.devices import to_device
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,8 @@ class ScoreDistillation(ABC):
         latents = self.encode(images)
         first, last = self.timesteps.at(done, len(self.schedule.alphas_cumprod))
         drawn = torch.randint(first, last + 1, (len(latents),), generator=generator)
-        noise = torch.randn(latents.shape, generator=generator).to(latents.device)
-        timesteps = drawn.to(latents.device)
+        noise = to_device(torch.randn(latents.shape, generator=generator), latents.device)
+        timesteps = to_device(drawn, latents.device)
         alpha, sigma = self.schedule.alpha_sigma(timesteps)
         with torch.no_grad():
             found = self.predict_noise(alpha * latents + sigma * noise, timesteps, views)

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from worker_vm.pipelines.dreamfusion.cameras import Views
+from worker_vm.pipelines.dreamfusion.devices import to_device
 from worker_vm.pipelines.dreamfusion.diffusion_model import DiffusionModel
 from worker_vm.pipelines.dreamfusion.guidance import ScoreDistillation, TimestepRange
 from worker_vm.pipelines.dreamfusion.prompts import PromptTokens, side_shares
@@ -50,8 +51,8 @@ class StableDiffusionGuidance(ScoreDistillation):
 
     def predict_noise(self, noisy: Tensor, timesteps: Tensor, views: Views) -> Tensor:
         """What the prompt finds, led away from what the negative prompt finds."""
-        shares = side_shares(views.azimuth, views.elevation).to(self._sides.dtype)
-        wanted = torch.einsum("bs,slc->blc", shares, self._sides)
+        shares = to_device(side_shares(views.azimuth, views.elevation), self._sides.device)
+        wanted = torch.einsum("bs,slc->blc", shares.to(self._sides.dtype), self._sides)
         unwanted = self._negative.expand_as(wanted)
         # Both in one pass.
         both = self._model.noise(

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from worker_vm.pipelines.dreamfusion.cameras import AMBIENT, Shading, Views
+from worker_vm.pipelines.dreamfusion.devices import to_device
 from worker_vm.pipelines.dreamfusion.field import Lattice
 
 
@@ -26,13 +27,17 @@ def render(
 ) -> Rendering:
     """Render a batch of views.
 
+    Rays are laid out on the CPU, where it is known how many meet the object: a GPU would have to
+    be waited for.
+
     Args:
-        lattice: the object.
-        views: on the same device.
+        lattice: the object, on any device.
+        views: on the CPU.
         samples: along each ray's way through the unit ball.
         generator: shifts each ray's samples by a random part of their distance; in the middle of
             their intervals without.
     """
+    device = lattice.values.device
     origins, directions = (part.reshape(-1, 3) for part in views.rays())
     near, far = ball_chord(origins, directions)
     seen = torch.nonzero(far > near)[:, 0]
@@ -40,32 +45,45 @@ def render(
     if generator is not None:
         shift = torch.rand(len(origins), generator=generator)
     view_of = seen // (views.size * views.size)
-    origins, directions, near, far = origins[seen], directions[seen], near[seen], far[seen]
-    gap = (far - near) / samples
-    steps = torch.arange(samples, device=near.device) + shift.to(near.device)[seen, None]
-    points = (
-        origins[:, None] + directions[:, None] * (near[:, None] + gap[:, None] * steps)[..., None]
+    of_rays = (
+        origins[seen],
+        directions[seen],
+        near[seen, None],
+        (far - near)[seen, None] / samples,
+        shift[seen, None],
+        views.lights[view_of],
+        views.background[view_of],
     )
+    origins, directions, near, gap, shift, lights, ground = (
+        to_device(part, device) for part in of_rays
+    )
+    steps = near + gap * (torch.arange(samples, device=device) + shift)
+    points = origins[:, None] + directions[:, None] * steps[..., None]
     shaded = views.shading is not Shading.ALBEDO
     sigma, colours, normals = lattice.sample(points.reshape(-1, 3), slopes=shaded)
     weights = ray_weights(sigma.reshape(-1, samples), gap)
     colours = colours.reshape(-1, samples, 3)
-    backfacing = torch.zeros((), device=near.device)
+    backfacing = torch.zeros((), device=device)
     opacity = weights.sum(dim=1)
     if normals is not None:
         normals = normals.reshape(-1, samples, 3)
         away = (normals * directions[:, None]).sum(dim=-1).clamp(min=0.0)
         # The paper stops the gradient at the weights, so that normals turn and nothing fades.
         backfacing = (weights.detach() * away.square()).sum() / (opacity.detach().sum() + 1e-3)
-        lit = lambert(points, normals, views.lights[view_of][:, None])
+        lit = lambert(points, normals, lights[:, None])
         colours = lit if views.shading is Shading.TEXTURELESS else colours * lit
         colours = colours.expand(-1, -1, 3)
-    ground = views.background[view_of]
     pixels = (weights[..., None] * colours).sum(dim=1) + (1.0 - opacity)[:, None] * ground
+    seen = to_device(seen, device)
     count, size = len(views.eyes), views.size
-    canvas = views.background[:, None].expand(-1, size * size, -1).reshape(-1, 3)
-    images = canvas.index_copy(0, seen, pixels).reshape(count, size, size, 3).permute(0, 3, 1, 2)
-    cover = torch.zeros(count * size * size, device=near.device).index_copy(0, seen, opacity)
+    canvas = to_device(views.background, device)[:, None].expand(-1, size * size, -1)
+    images = (
+        canvas.reshape(-1, 3)
+        .index_copy(0, seen, pixels)
+        .reshape(count, size, size, 3)
+        .permute(0, 3, 1, 2)
+    )
+    cover = torch.zeros(count * size * size, device=device).index_copy(0, seen, opacity)
     return Rendering(images, cover.reshape(count, size, size), backfacing)
 
 
@@ -83,9 +101,9 @@ def ray_weights(sigma: Tensor, gap: Tensor) -> Tensor:
 
     Args:
         sigma: densities (rays, samples), nearest first.
-        gap: (rays,) lengths that samples stand for.
+        gap: (rays, 1) lengths that samples stand for.
     """
-    depth = sigma * gap[:, None]
+    depth = sigma * gap
     before = torch.cumsum(depth, dim=1) - depth
     return torch.exp(-before) * -torch.expm1(-depth)
 
