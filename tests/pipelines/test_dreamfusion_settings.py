@@ -123,7 +123,7 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """With how to install them."""
     monkeypatch.setattr(settings, "find_spec", lambda _: None)
     reasons = " ".join(settings.unavailable_reasons({"DREAMFUSION_DEVICE": "cpu"}))
-    assert "'diffusers' is not installed (poetry install --with diffusion)" in reasons
+    assert "'diffusers' is not installed (poetry install --only worker,diffusion)" in reasons
     assert "'torch' is not installed (pip install torch" in reasons
     assert "'manifold3d' is not installed." in reasons
 

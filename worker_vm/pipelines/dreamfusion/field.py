@@ -10,8 +10,8 @@ from torch.nn import functional
 
 DENSITY_SCALE = 30.0
 """Density where the raw value is 1 or so; the ball's radius is the unit of length."""
-_BLOB_HEIGHT = 3.0
-_BLOB_RADIUS = 0.4
+_BLOB_HEIGHT = 4.0
+_BLOB_RADIUS = 0.35
 _EMPTY = -5.0
 """Raw density far out, at the start: so little fog that hardly any light is lost in it"""
 _COARSEST = 16

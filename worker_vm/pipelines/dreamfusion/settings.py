@@ -20,7 +20,7 @@ PACKAGES = {
     "torch": "torch",
     "transformers": "transformers",
 }
-_GROUP = " (poetry install --with diffusion)"
+_GROUP = " (poetry install --only worker,diffusion)"
 _HOW = {
     **dict.fromkeys(("diffusers", "safetensors", "transformers"), _GROUP),
     "torch": " (pip install torch, in the build for this machine's GPU)",
