@@ -83,7 +83,7 @@ def test_optional_groups_are_not_installed(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_torch_stays_out_of_the_lock() -> None:
-    """The tests' optional group is locked; torch, of which there is a build for each GPU, is not."""
+    """The tests' optional group is locked; torch, with a build for each GPU, is not."""
     lock = (ROOT / "poetry.lock").read_text()
     locked = set(re.findall(r'^name = "(.+)"$', lock, re.MULTILINE))
     assert {"diffusers", "transformers", "safetensors"} <= locked

@@ -26,7 +26,7 @@ class DreamFusionPipeline(Pipeline):
         return settings.unavailable_reasons()
 
     def setup(self) -> None:
-        """Load and compile the diffusion model, and the renderer's kernels.
+        """Load and compile the diffusion model.
 
         Raises:
             PipelineError: the weights cannot be used; the message says why.
