@@ -31,7 +31,7 @@ def random_parts(torch: Any) -> dict[str, Any]:
     from transformers import CLIPTextConfig, CLIPTextModel  # noqa: PLC0415
 
     with torch.device("cuda"):
-        return {
+        parts = {
             "unet": UNet2DConditionModel(
                 sample_size=64, cross_attention_dim=768, attention_head_dim=8
             ),
@@ -50,11 +50,10 @@ def random_parts(torch: Any) -> dict[str, Any]:
                     num_attention_heads=12,
                 )
             ),
-            "tokenizer": None,
-            "scheduler": DDPMScheduler(
-                beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012
-            ),
         }
+    scheduler = DDPMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
+    networks = {name: part.to(torch.bfloat16) for name, part in parts.items()}
+    return {**networks, "tokenizer": None, "scheduler": scheduler}
 
 
 def matrix_rate(torch: Any) -> float:

@@ -98,14 +98,14 @@ def assemble(
     """Bring a model's parts to their device, and compile them if wanted.
 
     Args:
-        parts: unet, vae, text_encoder, tokenizer and scheduler.
+        parts: unet, vae, text_encoder (of that dtype), tokenizer and scheduler.
         name: for the manifest.
         device: where they shall run.
-        dtype: of their weights.
+        dtype: of the networks' weights.
         compiled: whether the networks are.
     """
     placed = {
-        part: parts[part].to(device, dtype).eval().requires_grad_(requires_grad=False)
+        part: parts[part].to(device).eval().requires_grad_(requires_grad=False)
         for part in ("unet", "vae", "text_encoder")
     }
     if device.type == "cuda":
