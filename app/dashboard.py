@@ -63,9 +63,11 @@ def requeue_json_job(job_id: str, connection: Redis) -> Job:
 
 def refuse_cross_site() -> Response | None:
     """Browsers send the login along with whatever another site makes them ask for."""
-    changes = request.method not in {"GET", "HEAD"} or request.path.startswith("/requeue/")
+    asks = request.method in {"GET", "HEAD"}
+    # By endpoint: its path depends on --url-prefix.
+    changes = not asks or request.endpoint == f"{dashboard.blueprint.name}.requeue_all"
     from_us = request.headers.get("Sec-Fetch-Site", "same-origin") == "same-origin"
-    if changes and (request.method == "GET" or not from_us):
+    if changes and (asks or not from_us):
         return Response("Use the dashboard's own buttons.", 403)
     return None
 

@@ -11,16 +11,21 @@ from fastapi_offline import FastAPIOffline
 from app import __version__, health
 from app.accounts.service import Authenticator
 from app.artifacts.router import router as files_router
+from app.catalog.known import KnownModels
 from app.catalog.router import router as catalog_router
 from app.config import Settings, get_settings
 from app.db.session import Database
 from app.db.signals import Signals
-from app.jobs.poll import JobReader, PollMiddleware
+from app.jobs.creation import JobWriter
+from app.jobs.poll import JobReader
 from app.jobs.router import router as jobs_router
+from app.jobs.shortcut import JobShortcuts
+from app.jobs.submission import Submission
 from app.logs import configure_logging, get_logger
 from app.queueing.rq_queue import WorkerCommands
 from app.storage.base import StorageUnavailableError
 from app.storage.minio_store import MinioStore
+from app.web.links import document_links
 from app.web.middleware import BodyLimitMiddleware, RequestContextMiddleware
 from app.web.problems import document_problems, install_problem_handlers
 from app.web.shutdown import stopping_event
@@ -65,12 +70,17 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.database = database
     app.state.store = store
     app.state.job_reader = reader = JobReader(settings.database_dsn, database, store, settings)
+    app.state.job_writer = writer = JobWriter(
+        settings.database_dsn, signals, settings.worker_live_seconds
+    )
+    app.state.submission = Submission(database, store, KnownModels(database), writer)
     app.state.worker_commands = WorkerCommands(settings.redis_url)
     app.state.watchers = Watchers()
     app.state.stopping = stopping_event()
     app.state.authenticator = Authenticator(database, settings.secret_key.get_secret_value())
     await signals.start()
     await reader.start()
+    await writer.start()
     try:
         await store.ensure_bucket()
     except StorageUnavailableError as error:
@@ -84,6 +94,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await app.state.worker_commands.close()
         await store.close()
         await reader.close()
+        await writer.close()
         await database.close()
 
 
@@ -104,7 +115,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.readiness_lock = asyncio.Lock()
     install_problem_handlers(app)
     # The last one added is the outermost.
-    app.add_middleware(PollMiddleware, prefix=API_PREFIX)
+    app.add_middleware(JobShortcuts, prefix=API_PREFIX)
     app.add_middleware(BodyLimitMiddleware, max_bytes=_MAX_BODY_BYTES, max_depth=_MAX_JSON_DEPTH)
     if settings.backend_cors_origins:
         app.add_middleware(
@@ -141,6 +152,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(catalog_router, prefix=API_PREFIX)
     app.include_router(worker_router, prefix=WORKER_PREFIX)
     document_problems(app)
+    document_links(app)
     return app
 
 

@@ -29,6 +29,7 @@ from devstack.processes import Service  # noqa: E402
 ROUNDS = 5
 SECONDS = 3.0
 POLLED_JOBS = 64
+USERS = 16
 JOBS = "/api/v1/jobs"
 
 
@@ -122,17 +123,22 @@ def routes(stack: BenchStack, bare: int) -> list[list[Row]]:
     ]
     waiting = [request_bytes("GET", f"{JOBS}/{job}", key) for job in queued]
     create = [request_bytes("POST", f"{JOBS}/", key, body)]
+    by_many = [
+        request_bytes("POST", f"{JOBS}/", {"x-api-key": user_key}, body)
+        for _, user_key in asyncio.run(stack.make_users(USERS))
+    ]
     insert = [request_bytes("POST", "/jobs/", {}, body)]
     return [
         [
             Row("bare select", bare, select, 200),
             Row("poll, RUNNING", api, poll, 200, 0.7, "bare select"),
             Row("poll, unchanged", api, unchanged, 304, 0.9, "bare select"),
-            Row("poll, QUEUED", api, waiting, 200, None, "bare select"),
+            Row("poll, QUEUED", api, waiting, 200, 0.7, "bare select"),
         ],
         [
             Row("bare insert", bare, insert, 201),
             Row("create", api, create, 201, 0.5, "bare insert"),
+            Row(f"create, {USERS} users", api, by_many, 201, None, "bare insert"),
         ],
     ]
 

@@ -183,7 +183,7 @@ async def queues(settings: Settings, redis: Redis) -> AsyncIterator[RqQueues]:
 
 @pytest.fixture
 def dispatcher(database: Database, queues: RqQueues, settings: Settings) -> Dispatcher:
-    return Dispatcher(database, queues, settings, verify_after_seconds=0)
+    return Dispatcher(database, queues, settings, lost_after_seconds=0)
 
 
 @pytest.fixture

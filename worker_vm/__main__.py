@@ -88,7 +88,8 @@ def serve(settings: WorkerSettings, pool: HostPool, *, burst: bool) -> int:
     """Register with Redis and the API, and work until stopped.
 
     Returns:
-        0 after a stop on request or a finished burst; 1 when the work loop ended by itself.
+        0 after a stop on request or a finished burst; 1 when the work loop ended by itself, or a
+        burst because no pipeline host starts.
     """
     _hide_from_pipelines()
     name = unique_name()
@@ -98,6 +99,7 @@ def serve(settings: WorkerSettings, pool: HostPool, *, burst: bool) -> int:
     storage = make_client(read_seconds=STORAGE_READ_SECONDS)
     run_host = RunHost(name, api, storage, workspace.folder, pool)
     tasks.configure(run_host)
+    spool = SpoolDelivery(run_host, workspace.spooled)
     retry = PatientRetry()
     worker = WarmWorker(
         settings.worker_queue,
@@ -106,6 +108,7 @@ def serve(settings: WorkerSettings, pool: HostPool, *, burst: bool) -> int:
         retry=retry,
         run_host=run_host,
         workspace=workspace,
+        spool=spool,
         drain_seconds=settings.worker_drain_seconds,
     )
     presence = Presence(
@@ -124,10 +127,10 @@ def serve(settings: WorkerSettings, pool: HostPool, *, burst: bool) -> int:
         version=__version__,
     )
     worker.install_signal_handlers()
-    pool.ensure_started()
+    # One that is slow, or never starts, must not keep the others from working.
+    pool.await_started(give_up=lambda: worker.stopped_on_request or pool.able)
     presence.start()
-    left_over = SpoolDelivery(run_host, workspace.spooled)
-    left_over.start()
+    spool.start()
     asked = False
     # All this stays; the garbage collector need not look through it again for every few tasks.
     gc.collect()
@@ -139,13 +142,13 @@ def serve(settings: WorkerSettings, pool: HostPool, *, burst: bool) -> int:
         asked = True
     finally:
         presence.stop()
-        left_over.stop()
+        spool.stop()
         pool.stop()
         workspace.close()
         api.close()
         storage.close()
         log.info("worker.stopped", worker=name)
-    return 0 if asked or burst else 1
+    return 0 if asked or (burst and not worker.unable) else 1
 
 
 def _hide_from_pipelines() -> None:

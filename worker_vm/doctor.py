@@ -11,7 +11,7 @@ from worker_vm.host_pool import HostPool
 
 def run(settings: WorkerSettings, pool: HostPool, required: Sequence[str]) -> int:
     """Print the table; 1 if a required pipeline cannot run, else 0."""
-    pool.ensure_started()
+    pool.await_started()
     try:
         statuses = pool.statuses()
     finally:

@@ -15,6 +15,9 @@ from worker_vm.pipelines.base import PipelineError
 
 log = get_logger(__name__)
 
+SILENT_SECONDS = 15
+"""How long storage may be silent in a download; in an upload it may have much to do at the end."""
+
 
 class StorageUnavailableError(Exception):
     """Storage did not answer, or not as it should; it may later."""
@@ -79,7 +82,7 @@ def _download(client: httpx.Client, item: InputFile, path: Path, check: Callable
     etag = item.etag.removeprefix("W/").strip('"')
     headers = {"If-Match": f'"{etag}"', "Accept-Encoding": "identity"}
     try:
-        with client.stream("GET", item.url, headers=headers) as response:
+        with client.stream("GET", item.url, headers=headers, timeout=SILENT_SECONDS) as response:
             _check_answer(response, item, etag)
             _write(response, item, path, check)
     except httpx.HTTPError as error:

@@ -1,28 +1,30 @@
-"""The worker's end of one pipeline host: starts it, runs pipelines in it, kills it."""
+"""The worker's conversation with one pipeline host: what it is told to do, and what it answers."""
 
 import contextvars
 import os
 import selectors
-import signal
-import socket
-import struct
-import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from worker_vm.control import RunControl, StopReason
-from worker_vm.host_output import HostOutput
+from worker_vm.host_child import (
+    HostChild,
+    HostExit,
+    HostStartError,
+    host_environment,
+    select_readable,
+)
 from worker_vm.host_protocol import (
     Advanced,
     Cancel,
-    Channel,
     Ended,
     Event,
     Loaded,
+    Memory,
     MemoryFreed,
     MemoryNeeded,
     PipelineReport,
@@ -31,7 +33,10 @@ from worker_vm.host_protocol import (
     ProtocolError,
     Ready,
     Reduced,
+    RoomMade,
+    RoomWanted,
     Run,
+    Unload,
 )
 from worker_vm.logs import get_logger
 
@@ -41,18 +46,14 @@ START_SECONDS = 30.0
 LIMIT_GRACE_SECONDS = 10.0
 """What a run gets to stop by itself at its time limit."""
 
-_SEND_TIMEOUT = struct.pack("ll", 5, 0)
-"""Seconds and microseconds that one message may take to be taken."""
-
 _RESTARTS = 2
 """A run begins again for want of memory: once with everything, once with less."""
 
 _HUNG_UP_SECONDS = 5.0
-"""What a process gets to end after it has closed its connection."""
-_ROOT = Path(__file__).resolve().parent.parent
-_SECRETS = ("REDIS_URL", "API_URL", "WORKER_API_KEY", "DATABASE_URL", "SECRET_KEY")
-_SECRET_GROUPS = ("MINIO_", "FIRST_SUPERUSER_", "RQ_DASHBOARD_")
-"""Of no use to a pipeline, and of much to whoever takes it over."""
+"""What a process gets to end, in mid-run, after it has closed its connection."""
+_LAST_SECONDS = 0.5
+"""The same between two runs."""
+_UNLOAD_SECONDS = 5.0
 
 
 class RunListener(Protocol):
@@ -71,26 +72,6 @@ class RunListener(Protocol):
         """Memory did not suffice: make the other hosts give theirs back."""
 
 
-@dataclass(frozen=True)
-class HostExit:
-    """How a host ended."""
-
-    status: int
-    """As `subprocess` has it: negative for a signal."""
-    peak_memory_mib: int
-    last_lines: list[str] = field(default_factory=list)
-
-    def describe(self) -> str:
-        """The end in words."""
-        if self.status < 0:
-            try:
-                name = signal.Signals(-self.status).name
-            except ValueError:
-                name = f"signal {-self.status}"
-            return f"was ended by {name}"
-        return f"exited with status {self.status}"
-
-
 class HostCrashedError(Exception):
     """The host ended in the middle of a run."""
 
@@ -99,105 +80,145 @@ class HostCrashedError(Exception):
         self.end = end
 
 
-class HostStartError(Exception):
-    """A host could not be started."""
-
-
 class HostProcess:
-    """One pipeline host. Used by one thread, the one that starts it: the host dies with it.
+    """One pipeline host with its guard (`host_guard`). Used by one thread.
 
     Args:
         python: the interpreter.
         pipelines: those that run in it.
         environment: for its process, without what it must not know.
+        make_room: asked by a host that loads a pipeline which of its own to unload for it.
     """
 
-    def __init__(self, python: str, pipelines: list[str], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        python: str,
+        pipelines: list[str],
+        environment: Mapping[str, str],
+        make_room: Callable[["HostProcess", str], str | None],
+    ) -> None:
         self.python = python
+        self.pipelines = pipelines
         self.reports: dict[str, PipelineReport] = {}
         self.loaded: list[str] = []
-        self._pipelines = pipelines
+        self.memory: Memory | None = None
+        """What it held when it said so last; None before it has loaded anything."""
         self._environment = environment
-        self._process: subprocess.Popen[bytes] | None = None
-        self._channel: Channel | None = None
-        self._pidfd = -1
-        self._output: HostOutput | None = None
+        self._make_room = make_room
+        self._child: HostChild | None = None
+        self._ready = False
+        self._start_by = 0.0
         self._runs = 0
         self._restarts = 0
 
     @property
     def pid(self) -> int | None:
         """The process; None while there is none."""
-        return self._process.pid if self._process else None
+        return self._child.pid if self._child else None
 
     @property
-    def alive(self) -> bool:
-        """Whether it runs; one that has died since is put away."""
-        if self._process is None:
-            return False
-        if select_readable(self._pidfd, 0):
-            end = self._reap()
-            log.warning("host.died", reason=end.describe())
-            return False
-        return True
+    def ready(self) -> bool:
+        """Whether it has started, and was not found dead since."""
+        return self._child is not None and self._ready
+
+    @property
+    def starting(self) -> bool:
+        """Whether it was started, and has not said yet that it is ready."""
+        return self._child is not None and not self._ready
+
+    def fileno(self) -> int:
+        """What becomes readable when it says something, or ends; to wait on."""
+        return self._need().channel.fileno()
 
     def start(self) -> None:
-        """Start it and wait until it says what it can run.
+        """Start it; `catch_up` hears when it is ready.
 
         Raises:
-            HostStartError: it does not start; with its last lines.
+            HostStartError: there is no such program.
         """
-        command = (self.python, "-m", "worker_vm.pipeline_host")
-        ours, theirs = socket.socketpair()
-        with theirs:
-            try:
-                process = subprocess.Popen(  # noqa: S603  (our own module)
-                    [*command, str(theirs.fileno()), str(os.getpid())],
-                    pass_fds=[theirs.fileno()],
-                    env=host_environment(self._environment, self._pipelines),
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    # A group of its own: killed as a whole, and out of the terminal's Ctrl-C.
-                    start_new_session=True,
-                )
-            except OSError as error:
-                ours.close()
-                raise HostStartError(f"{self.python} cannot be started: {error}") from error
-        self._process = process
-        self._pidfd = os.pidfd_open(process.pid)
-        # One that does not read must not hold us up for long.
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_TIMEOUT)
-        self._channel = Channel(ours)
-        assert process.stdout is not None
-        self._output = HostOutput(process.stdout.fileno(), self._pidfd)
-        ready = self._await_ready()
-        self.reports = {report.name: report for report in ready.pipelines}
-        self.loaded = []
-        log.info("host.started", pid=process.pid, python=ready.python)
+        environment = host_environment(self._environment, self.pipelines)
+        self._child = HostChild(self.python, environment)
+        self._ready = False
+        self._start_by = time.monotonic() + START_SECONDS
 
     def prepare(self, pipeline: str) -> None:
         """Have a pipeline loaded before it is needed; does not wait."""
-        if self._channel is not None:
-            # One that has just died is found to be dead by whoever needs it.
-            with suppress(OSError):
-                self._channel.send(Prepare(pipeline))
+        # One that has just died is found to be dead by whoever needs it.
+        with suppress(OSError):
+            self._need().channel.send(Prepare(pipeline))
 
     def catch_up(self) -> None:
-        """Hear what it has said between two runs: which pipelines are loaded by now."""
-        assert self._channel is not None
-        try:
-            for event in self._channel.receive_available():
-                if not isinstance(event, Loaded):
-                    raise ProtocolError(f"{type(event).__name__} between two runs")  # noqa: TRY301
-                self.loaded = list(event.pipelines)
-        except (ProtocolError, TypeError) as error:
-            log.warning("host.babbles", reason=str(error))
-            self.kill()
+        """Hear what has become of it between two runs; waits for nothing that takes long.
+
+        Raises:
+            HostStartError: it has ended, or had to be, before it was ready; with its last lines.
+        """
+        child = self._child
+        if child is None:
             return
-        if self._channel.at_end:
-            log.warning("host.hung_up")
+        problem = None
+        # First: its last words count.
+        dead = child.has_ended()
+        try:
+            self._hear_between_runs(child)
+        except (ProtocolError, OSError) as error:
+            problem = f"did not keep to the protocol ({error})"
+        if not dead and child.channel.at_end:
+            problem = "has hung up"
+            dead = child.has_ended(_LAST_SECONDS)
+        if self.starting and time.monotonic() >= self._start_by:
+            problem = f"took more than {START_SECONDS:.0f} s"
+        if problem is None and not dead:
+            return
+        was_ready = self.ready
+        end = self._put_away() if dead else self.kill()
+        what = end.describe() if dead else problem
+        if was_ready:
+            log.warning("host.died", reason=what)
+            return
+        lines = " / ".join(end.last_lines[-5:]) or "it said nothing"
+        raise HostStartError(f"{self.python} {what} before it was ready: {lines}")
+
+    def unload(self, pipeline: str) -> None:
+        """Have a pipeline's memory given back between two runs; a host that does not is ended."""
+        child = self._need()
+        log.info("host.unloads", pipeline=pipeline)
+        deadline = time.monotonic() + _UNLOAD_SECONDS
+        with suppress(ProtocolError, OSError):
+            child.channel.send(Unload(pipeline))
+            while pipeline in self.loaded and not child.channel.at_end:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    break
+                select_readable(child.channel.fileno(), left)
+                self._hear_between_runs(child, others_wait=True)
+        if pipeline in self.loaded:
+            log.warning("host.kept_memory", pipeline=pipeline)
             self.kill()
+
+    def _hear_between_runs(self, child: HostChild, *, others_wait: bool = False) -> None:
+        for event in child.channel.receive_available():
+            match event:
+                case Ready() if self.starting:
+                    self.reports = {report.name: report for report in event.pipelines}
+                    self._ready = True
+                    log.info("host.started", pid=child.pid, python=event.python)
+                case Loaded():
+                    self._note(event)
+                case RoomWanted() if others_wait:
+                    child.channel.send(RoomMade(None))
+                case RoomWanted():
+                    self._answer(event)
+                case _:
+                    raise ProtocolError(f"{type(event).__name__} between two runs")
+
+    def _note(self, event: Loaded) -> None:
+        self.loaded = list(event.pipelines)
+        self.memory = event.memory
+
+    def _answer(self, event: RoomWanted) -> None:
+        self.memory = event.memory
+        self._need().channel.send(RoomMade(self._make_room(self, event.pipeline)))
 
     def run(self, command: Run, listener: RunListener, control: RunControl) -> Ended:
         """Run a pipeline and pass on what it tells, until it has ended.
@@ -209,17 +230,18 @@ class HostProcess:
             HostCrashedError: the process ended in mid-run, by itself or because it was killed.
             RunCancelledError, PipelineError: raised by the listener; the run has been stopped.
         """
-        assert self._channel is not None
-        assert self._output is not None
-        output = self._output
+        child = self._need()
+        output = child.output
         output.context = contextvars.copy_context()
         wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         forget = control.listen(lambda: os.eventfd_write(wake, 1))
         try:
             self._runs += 1
             self._restarts = 0
-            self._channel.send(replace(command, number=self._runs))
+            child.channel.send(replace(command, number=self._runs))
             ended = self._watch(command.pipeline, listener, control, wake)
+            if self.memory is not None and isinstance(ended.used_mib, int):
+                self.memory = replace(self.memory, used_mib=ended.used_mib)
             # Its last lines may come after its last word.
             output.settle()
         except OSError:
@@ -233,16 +255,16 @@ class HostProcess:
             output.context = contextvars.copy_context()
 
     def _watch(self, pipeline: str, listener: RunListener, control: RunControl, wake: int) -> Ended:
-        assert self._channel is not None
+        child = self._need()
         kill_at: float | None = None
         with selectors.PollSelector() as selector:
-            for source in (self._channel, self._pidfd, wake):
+            for source in (child.channel, child.pidfd, wake):
                 selector.register(source, selectors.EVENT_READ)
             while True:
                 if control.stopped.is_set() and kill_at is None:
                     kill_at = time.monotonic() + self._grace(pipeline, control)
                     with suppress(OSError):
-                        self._channel.send(Cancel())
+                        child.channel.send(Cancel())
                 if kill_at is not None and time.monotonic() >= kill_at:
                     log.warning("host.killed", reason=str(control.reason))
                     raise HostCrashedError(self.kill())
@@ -254,18 +276,17 @@ class HostProcess:
                 ended = self._hear(listener, control)
                 if ended is not None:
                     return ended
-                if self._channel.at_end and self._channel.fileno() in selector.get_map():
+                if child.channel.at_end and child.channel.fileno() in selector.get_map():
                     # Nothing will come of it any more, whether it is dying or only hung up.
-                    selector.unregister(self._channel)
+                    selector.unregister(child.channel)
                     hung_up = time.monotonic() + _HUNG_UP_SECONDS
                     kill_at = hung_up if kill_at is None else min(kill_at, hung_up)
-                if self._pidfd in ready:
-                    raise HostCrashedError(self._reap())
+                if child.pidfd in ready:
+                    raise HostCrashedError(self._put_away())
 
     def _hear(self, listener: RunListener, control: RunControl) -> Ended | None:
-        assert self._channel is not None
         try:
-            events = self._channel.receive_available()
+            events = self._need().channel.receive_available()
         except ProtocolError as error:
             log.exception("host.babbles", reason=str(error))
             raise HostCrashedError(self.kill()) from error
@@ -278,14 +299,15 @@ class HostProcess:
         return None
 
     def _pass_on(self, event: Event, listener: RunListener) -> None:
-        assert self._channel is not None
         match event:
             case Advanced():
                 listener.advanced(event.percent, event.stage, event.message)
             case Produced():
                 listener.produced(event.kind, Path(event.path), event.media_type)
             case Loaded():
-                self.loaded = list(event.pipelines)
+                self._note(event)
+            case RoomWanted():
+                self._answer(event)
             case MemoryNeeded() | Reduced() if self._restarts >= _RESTARTS:
                 log.error("host.restarts_for_ever")
                 raise HostCrashedError(self.kill())
@@ -293,7 +315,7 @@ class HostProcess:
                 self._restarts += 1
                 listener.restarted("memory did not suffice; trying with nothing else loaded")
                 listener.free_other_memory()
-                self._channel.send(MemoryFreed())
+                self._need().channel.send(MemoryFreed())
             case Reduced():
                 self._restarts += 1
                 listener.restarted(
@@ -312,74 +334,23 @@ class HostProcess:
 
     def kill(self) -> HostExit:
         """Kill it with all it has started; how it ended."""
-        assert self._process is not None
-        try:
-            os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            self._process.kill()
-        return self._reap()
+        child, self._child = self._need(), None
+        return self._forget(child.kill(guarded=self._ready))
 
     def stop(self) -> None:
         """End it, if it runs."""
-        if self._process is not None:
+        if self._child is not None:
             self.kill()
 
-    def _reap(self) -> HostExit:
-        """Wait for its end and put everything away."""
-        process, self._process = self._process, None
-        assert process is not None
-        assert self._channel is not None
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        # What it had started must not outlive it.
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        last_lines = self._output.finish() if self._output is not None else []
-        if process.stdout is not None:
-            process.stdout.close()
-        self._channel.close()
-        os.close(self._pidfd)
+    def _put_away(self) -> HostExit:
+        child, self._child = self._need(), None
+        return self._forget(child.put_away())
+
+    def _forget(self, end: HostExit) -> HostExit:
         self.loaded = []
-        return HostExit(process.returncode, usage.ru_maxrss // 1024, last_lines)
+        self.memory = None
+        return end
 
-    def _await_ready(self) -> Ready:
-        assert self._channel is not None
-        deadline = time.monotonic() + START_SECONDS
-        while (left := deadline - time.monotonic()) > 0:
-            select_readable(self._channel.fileno(), left)
-            try:
-                events = self._channel.receive_available()
-            except ProtocolError:
-                break
-            for event in events:
-                if isinstance(event, Ready):
-                    return event
-            if self._channel.at_end:
-                select_readable(self._pidfd, _HUNG_UP_SECONDS)
-                break
-        end = self.kill()
-        lines = " / ".join(end.last_lines[-5:]) or "it said nothing"
-        raise HostStartError(f"{self.python} {end.describe()} before it was ready: {lines}")
-
-
-def select_readable(descriptor: int, seconds: float) -> bool:
-    """Whether a descriptor becomes readable within so many seconds."""
-    with selectors.PollSelector() as selector:
-        selector.register(descriptor, selectors.EVENT_READ)
-        return bool(selector.select(seconds))
-
-
-def host_environment(inherited: Mapping[str, str], pipelines: list[str]) -> dict[str, str]:
-    """The worker's environment without its secrets, and what the host has to know."""
-    environment = {
-        name: value
-        for name, value in inherited.items()
-        if name.upper() not in _SECRETS and not name.upper().startswith(_SECRET_GROUPS)
-    }
-    path = environment.get("PYTHONPATH")
-    return {
-        **environment,
-        "PYTHONPATH": f"{_ROOT}{os.pathsep}{path}" if path else str(_ROOT),
-        "PYTHONUNBUFFERED": "1",
-        "WORKER_HOST_PIPELINES": " ".join(pipelines),
-    }
+    def _need(self) -> HostChild:
+        assert self._child is not None, "the host does not run"
+        return self._child

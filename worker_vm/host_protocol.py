@@ -8,6 +8,7 @@ import json
 import socket
 import struct
 import threading
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -50,11 +51,38 @@ class Cancel:
 
 
 @dataclass(frozen=True)
+class Unload:
+    """Give back a pipeline's memory, between two runs; answered by `Loaded`."""
+
+    pipeline: str
+
+
+@dataclass(frozen=True)
+class RoomMade:
+    """The answer to `RoomWanted`: go on; or, if it names one, unload that and ask again."""
+
+    unload: str | None
+
+
+@dataclass(frozen=True)
 class MemoryFreed:
     """The other hosts hold no memory any more: try again."""
 
 
 # --- events, from the host -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a host holds of a device's memory, and what all hosts may hold of it together."""
+
+    device: str
+    used_mib: int
+    budget_mib: int
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.used_mib, int) and isinstance(self.budget_mib, int)):
+            raise TypeError("memory is counted in whole MiB")
 
 
 @dataclass(frozen=True)
@@ -80,6 +108,19 @@ class Loaded:
     """What is loaded now, after a pipeline was loaded or dropped."""
 
     pipelines: list[str]
+    memory: Memory
+
+    def __post_init__(self) -> None:
+        if not all(isinstance(name, str) for name in self.pipelines):
+            raise TypeError("pipelines are named by text")
+
+
+@dataclass(frozen=True)
+class RoomWanted:
+    """A pipeline will be, or has been, loaded; the host waits for `RoomMade`."""
+
+    pipeline: str
+    memory: Memory
 
 
 @dataclass(frozen=True)
@@ -135,14 +176,14 @@ class Ended:
     """Why the host should be replaced before the next run."""
 
 
-Command = Prepare | Run | Cancel | MemoryFreed
-Event = Ready | Loaded | Advanced | Produced | MemoryNeeded | Reduced | Ended
+Command = Prepare | Run | Cancel | Unload | RoomMade | MemoryFreed
+Event = Ready | Loaded | RoomWanted | Advanced | Produced | MemoryNeeded | Reduced | Ended
 
 _TYPES: dict[str, type[Any]] = {
     message.__name__: message
     for message in (
-        *(Prepare, Run, Cancel, MemoryFreed),
-        *(Ready, Loaded, Advanced, Produced, MemoryNeeded, Reduced, Ended),
+        *(Prepare, Run, Cancel, Unload, RoomMade, MemoryFreed),
+        *(Ready, Loaded, RoomWanted, Advanced, Produced, MemoryNeeded, Reduced, Ended),
     )
 }
 
@@ -168,6 +209,8 @@ def decode(body: bytes) -> Command | Event:
         kind = values.pop("type")
         if kind == "Ready":
             values["pipelines"] = [PipelineReport(**report) for report in values["pipelines"]]
+        if "memory" in values:
+            values["memory"] = Memory(**values["memory"])
         message: Command | Event = _TYPES[kind](**values)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ProtocolError(f"not a message: {type(error).__name__}") from error
@@ -233,6 +276,11 @@ class Channel:
         while (message := self._take()) is not None:
             messages.append(message)
         return messages
+
+    def hang_up(self) -> None:
+        """Tell the other side that nothing more will be said or heard."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close this end."""

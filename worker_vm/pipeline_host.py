@@ -1,30 +1,37 @@
 """The pipeline host: a process that keeps pipelines loaded and runs them, one run at a time.
 
-`python -m worker_vm.pipeline_host FD PID` is started by the worker (`host_process`). It knows no
+`python -m worker_vm.pipeline_host FD` is started by the worker (`host_process`). It knows no
 queue, no API and no key: it gets parameters and paths, and answers with progress and finished
 files. It imports nothing but the standard library and the pipelines themselves.
 """
 
 import contextlib
-import ctypes
 import gc
 import os
 import platform
-import select
 import signal
 import socket
 import sys
 import threading
 import time
 import traceback
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 from uuid import UUID
 
 from contract.kinds import ArtifactKind
+from worker_vm import host_manifest
+from worker_vm.host_guard import become_host
+from worker_vm.host_memory import (
+    free_caches,
+    is_out_of_memory,
+    memory_now,
+    resident_mib,
+    settle,
+    used_memory_mib,
+)
 from worker_vm.host_protocol import (
     Advanced,
     Cancel,
@@ -39,13 +46,13 @@ from worker_vm.host_protocol import (
     Produced,
     Ready,
     Reduced,
+    RoomMade,
+    RoomWanted,
     Run,
+    Unload,
 )
 from worker_vm.pipelines import registry
 from worker_vm.pipelines.base import Pipeline, PipelineError, RunCancelledError, RunInput
-
-_PR_SET_PDEATHSIG = 1
-_MIB = 1 << 20
 
 
 def _setting(name: str, default: int) -> int:
@@ -58,10 +65,14 @@ class _Report:
     Closed at the end of the run: a thread that a pipeline has left must not speak for the next.
     """
 
-    def __init__(self, channel: Channel, cancelled: threading.Event) -> None:
+    def __init__(
+        self, channel: Channel, cancelled: threading.Event, facts: Mapping[str, Any]
+    ) -> None:
         self._channel = channel
         self._cancelled = cancelled
+        self._facts = facts
         self._closed = False
+        self.has_manifest = False
 
     def close(self) -> None:
         self._closed = True
@@ -72,6 +83,10 @@ class _Report:
 
     def artifact(self, kind: ArtifactKind, path: Path, media_type: str) -> None:
         self._check()
+        if kind == ArtifactKind.MANIFEST:
+            self.has_manifest = True
+            if media_type == host_manifest.MEDIA_TYPE:
+                host_manifest.add_run(Path(path), self._facts)
         # The worker may be in another folder.
         self._channel.send(Produced(str(kind), str(Path(path).absolute()), str(media_type)))
 
@@ -81,17 +96,24 @@ class _Report:
 
 
 class _Shelf:
-    """Loaded pipelines, the one used last at the end; the first to go stands at the front."""
+    """Loaded pipelines. Which of them make room for others, and when, is the worker's decision.
 
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
-        self._loaded: OrderedDict[str, Pipeline] = OrderedDict()
+    Args:
+        tell: tells the worker what is loaded now.
+        make_room: asks the worker which one to drop for a pipeline; None if it may stay or come.
+    """
+
+    def __init__(
+        self, tell: Callable[[list[str]], None], make_room: Callable[[str], str | None]
+    ) -> None:
+        self._tell = tell
+        self._make_room = make_room
+        self._loaded: dict[str, Pipeline] = {}
 
     def get(self, name: str) -> Pipeline:
         """A pipeline after its `setup()`; what was used least recently makes room for it."""
         if name not in self._loaded:
-            while self._loaded and used_memory_mib() > _budget_mib():
-                self._drop(next(iter(self._loaded)))
+            self._fit(name)
             pipeline = registry.load_pipeline(name)()
             started = time.monotonic()
             try:
@@ -102,33 +124,35 @@ class _Shelf:
                 self.drop_all_but(None)
                 pipeline.setup()
             self._loaded[name] = pipeline
-            _settle()
+            settle()
             _say(f"{name} is set up after {time.monotonic() - started:.2f} s")
-            while len(self._loaded) > 1 and used_memory_mib() > _budget_mib():
-                self._drop(next(iter(self._loaded)))
-            self._tell()
-        self._loaded.move_to_end(name)
+            # Only now is it known how large it is.
+            self._fit(name)
+            self._tell(list(self._loaded))
         return self._loaded[name]
 
     def drop_all_but(self, name: str | None) -> None:
         """Give back the memory of every other pipeline."""
         for other in [loaded for loaded in self._loaded if loaded != name]:
-            self._drop(other)
+            self.drop(other)
         free_caches()
 
-    def _drop(self, name: str) -> None:
-        pipeline = self._loaded.pop(name)
-        with contextlib.suppress(Exception):
-            pipeline.teardown()
-        del pipeline
-        gc.unfreeze()
-        free_caches()
-        _settle()
-        _say(f"{name} was dropped to make room")
-        self._tell()
+    def drop(self, name: str) -> None:
+        """Give back the memory of a pipeline, if it is loaded."""
+        pipeline = self._loaded.pop(name, None)
+        if pipeline is not None:
+            with contextlib.suppress(Exception):
+                pipeline.teardown()
+            del pipeline
+            gc.unfreeze()
+            free_caches()
+            settle()
+            _say(f"{name} was dropped to make room")
+        self._tell(list(self._loaded))
 
-    def _tell(self) -> None:
-        self._channel.send(Loaded(list(self._loaded)))
+    def _fit(self, name: str) -> None:
+        while (other := self._make_room(name)) is not None:
+            self.drop(other)
 
 
 class PipelineHost:
@@ -136,10 +160,11 @@ class PipelineHost:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._shelf = _Shelf(channel)
+        self._shelf = _Shelf(self._tell_loaded, self._make_room)
         self._commands: SimpleQueue[Command | None] = SimpleQueue()
         self._cancelled = threading.Event()
         self._memory_freed = threading.Event()
+        self._room: SimpleQueue[str | None] = SimpleQueue()
         self._runs = 0
         self._used_at_first_mib: int | None = None
 
@@ -150,23 +175,33 @@ class PipelineHost:
         while (command := self._commands.get()) is not None:
             if isinstance(command, Prepare):
                 self._prepare(command.pipeline)
+            elif isinstance(command, Unload):
+                self._shelf.drop(command.pipeline)
             elif isinstance(command, Run):
                 self._channel.send(self._run(command))
 
     def _listen(self) -> None:
-        """Take commands while a run goes on; without a worker there is nothing left to do."""
+        """Take commands while a run goes on; when the worker is gone, the guard ends all this."""
         with contextlib.suppress(OSError):
             while (message := self._channel.receive()) is not None:
                 if isinstance(message, Cancel):
                     self._cancelled.set()
                 elif isinstance(message, MemoryFreed):
                     self._memory_freed.set()
-                elif isinstance(message, Prepare | Run):
+                elif isinstance(message, RoomMade):
+                    self._room.put(message.unload)
+                elif isinstance(message, Prepare | Unload | Run):
                     if isinstance(message, Run):
                         # A stop that came too late for the last run is not for this one.
                         self._cancelled.clear()
                     self._commands.put(message)
-        os._exit(0)
+
+    def _tell_loaded(self, names: list[str]) -> None:
+        self._channel.send(Loaded(names, memory_now()))
+
+    def _make_room(self, name: str) -> str | None:
+        self._channel.send(RoomWanted(name, memory_now()))
+        return self._room.get()
 
     def _prepare(self, pipeline: str) -> None:
         """Load a pipeline; if that fails, its first run will say so."""
@@ -232,35 +267,32 @@ class PipelineHost:
         # A folder for each try: files handed over by an earlier one may still be uploading.
         work_dir = Path(command.work_dir) / str(number)
         work_dir.mkdir()
-        report = _Report(self._channel, self._cancelled)
+        params = command.params if smaller is None else smaller
+        asked = None if smaller is None else command.params
+        facts = {"params": dict(params), "reduced_from": asked, "try": number}
+        report = _Report(self._channel, self._cancelled, facts)
         with contextlib.closing(report):
-            return self._call(pipeline, command, work_dir, smaller, report)
-
-    @staticmethod
-    def _call(
-        pipeline: Pipeline,
-        command: Run,
-        work_dir: Path,
-        smaller: Mapping[str, Any] | None,
-        report: _Report,
-    ) -> Mapping[str, float]:
-        return pipeline.run(
-            RunInput(
-                job_id=UUID(command.job_id),
-                model_id=command.model_id,
-                model_version=command.model_version,
-                params=command.params if smaller is None else smaller,
-                prompt=command.prompt,
-                inputs={name: Path(path) for name, path in command.inputs.items()},
-                work_dir=work_dir,
-                reduced_from=None if smaller is None else command.params,
-            ),
-            report,
-        )
+            metrics = pipeline.run(
+                RunInput(
+                    job_id=UUID(command.job_id),
+                    model_id=command.model_id,
+                    model_version=command.model_version,
+                    params=params,
+                    prompt=command.prompt,
+                    inputs={name: Path(path) for name, path in command.inputs.items()},
+                    work_dir=work_dir,
+                    reduced_from=asked,
+                ),
+                report,
+            )
+            if asked is not None and not report.has_manifest:
+                path = host_manifest.new_manifest(work_dir, facts)
+                report.artifact(ArtifactKind.MANIFEST, path, host_manifest.MEDIA_TYPE)
+            return metrics
 
     def _reason_to_recycle(self) -> str | None:
         self._runs += 1
-        used = _resident_mib()
+        used = resident_mib()
         if self._used_at_first_mib is None:
             self._used_at_first_mib = used
         most_runs = _setting("WORKER_RECYCLE_RUNS", 0)
@@ -304,60 +336,6 @@ def _numbers(metrics: Mapping[str, float] | None) -> dict[str, float]:
     }
 
 
-def _cuda() -> Any:
-    """torch.cuda, if a pipeline has imported torch and there is a device."""
-    torch = sys.modules.get("torch")
-    return torch.cuda if torch is not None and torch.cuda.is_available() else None
-
-
-def _resident_mib() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") // _MIB
-
-
-def used_memory_mib() -> int:
-    """Memory that counts: the device's where there is one, else this process's."""
-    cuda = _cuda()
-    if cuda is not None:
-        return sum(int(cuda.memory_reserved(i)) for i in range(cuda.device_count())) // _MIB
-    return _resident_mib()
-
-
-def _budget_mib() -> int:
-    """The setting, or else four fifths of the device's memory, or half of the machine's."""
-    setting = _setting("WORKER_MEMORY_BUDGET_MIB", 0)
-    if setting:
-        return setting
-    cuda = _cuda()
-    if cuda is not None:
-        return int(cuda.get_device_properties(0).total_memory * 0.8) // _MIB
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2 // _MIB
-
-
-def _settle() -> None:
-    """Leave out what is loaded now when garbage is collected after each run.
-
-    Looking through the objects of numeric libraries takes a tenth of a second.
-    """
-    gc.collect()
-    gc.freeze()
-
-
-def free_caches() -> None:
-    """Give back what only caches hold."""
-    gc.collect()
-    cuda = _cuda()
-    if cuda is not None:
-        with contextlib.suppress(Exception):
-            cuda.empty_cache()
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory, the machine's or a device's, did not suffice."""
-    # torch's exception is recognised by name, since torch is not imported here.
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-
-
 def _is_device_error(error: BaseException) -> bool:
     """Whether the device is in a state that only a new process gets it out of."""
     return type(error).__name__ == "AcceleratorError" or any(
@@ -365,38 +343,10 @@ def _is_device_error(error: BaseException) -> bool:
     )
 
 
-def _die_with_worker(worker: int, connection: int) -> None:
-    """Have this process, and what it starts, killed when the worker dies: leave no orphans."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != worker:
-        _say(
-            "The worker that started this process is gone, or a script stands between them: "
-            "name the Python itself."
-        )
-        os._exit(1)
-    # The kernel kills this one process only; a watcher in its group kills the whole group. It is
-    # forked twice, so that no pipeline that waits for its children ever waits for it.
-    first = os.fork()
-    if first:
-        os.waitpid(first, 0)
-        return
-    if os.fork() == 0:
-        with contextlib.suppress(OSError):
-            pidfd = os.pidfd_open(worker)
-            os.close(connection)
-            nothing = os.open(os.devnull, os.O_RDWR)
-            for standard in range(3):
-                os.dup2(nothing, standard)
-            select.select([pidfd], [], [])
-            os.killpg(0, signal.SIGKILL)
-    os._exit(0)
-
-
 def main() -> None:
-    """Serve the worker: its end of the socket is the first argument, its process id the second."""
-    connection, worker = int(sys.argv[1]), int(sys.argv[2])
-    _die_with_worker(worker, connection)
+    """Serve the worker at the other end of the socket that the argument names."""
+    connection = int(sys.argv[1])
+    become_host(connection)
     # The worker alone decides when this process stops.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: None)  # not SIG_IGN, which children would inherit

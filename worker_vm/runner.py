@@ -281,7 +281,7 @@ class AttemptRun:
     def _run_pipeline(self) -> FinishRequest:
         """Download the inputs and run the pipeline in its host."""
         spec = self._spec
-        self._host.pool.require(spec.pipeline)
+        self._host.pool.require(spec.pipeline, self._control)
         inputs = download_inputs(
             self._host.storage,
             spec.inputs,

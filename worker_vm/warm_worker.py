@@ -29,6 +29,7 @@ from worker_vm.logs import get_logger
 from worker_vm.redis_link import PatientRetry
 from worker_vm.rq_job import AttemptJob
 from worker_vm.runner import RunHost
+from worker_vm.spool_delivery import SpoolDelivery
 from worker_vm.workspace import Workspace
 
 log = get_logger(__name__)
@@ -61,6 +62,7 @@ class WarmWorker(Worker):
         retry: told when waiting for Redis may end.
         run_host: runs attempts.
         workspace: cleared after each task.
+        spool: given what could not be delivered.
         drain_seconds: how long a run may go on after SIGTERM; 0 is for ever.
     """
 
@@ -76,10 +78,13 @@ class WarmWorker(Worker):
         retry: PatientRetry,
         run_host: RunHost,
         workspace: Workspace,
+        spool: SpoolDelivery,
         drain_seconds: float,
     ) -> None:
         self.stopped_on_request = False
         """Whether the work loop ended because it was told to."""
+        self.unable = False
+        """Whether a burst has ended because no pipeline host starts."""
         self._busy = False
         self._forced = False
         self._asked_at = 0.0
@@ -96,6 +101,7 @@ class WarmWorker(Worker):
         self._run_host = run_host
         self._pool: HostPool = run_host.pool
         self._workspace = workspace
+        self._spool = spool
         self._drain_seconds = drain_seconds
         self._current: Job | None = None
         self._current_lock = threading.Lock()
@@ -131,14 +137,18 @@ class WarmWorker(Worker):
     ) -> tuple[Job, Queue] | None:
         """The next task, taken only while a pipeline host runs.
 
-        None when the worker should stop, or the queue is empty in a burst.
+        None when the worker should stop; in a burst, when the queue is empty or no host starts.
         """
         while not self._stop_requested:
             self._pool.ensure_started()
             if not self._pool.able:
+                if timeout is None and self._pool.hopeless:
+                    log.error("worker.unable", message="No pipeline host starts; the burst ends.")
+                    self.unable = True
+                    return None
                 # Another worker may have better luck with what waits in the queue.
                 self.heartbeat()
-                time.sleep(_HOST_POLL_SECONDS)
+                self._pool.wait(_HOST_POLL_SECONDS)
                 continue
             if timeout is None:
                 return super().dequeue_job_and_maintain_ttl(None, max_idle_time)
@@ -161,7 +171,7 @@ class WarmWorker(Worker):
             with self._current_lock:
                 self._current = None
             self._busy = False
-            self._workspace.clear()
+            self._spool.take(self._workspace.clear())
 
     def _beat_from_now_on(self) -> None:
         """Tell RQ that worker and job are alive, from a thread that outlives the job."""

@@ -33,16 +33,23 @@ class Workspace:
         self.spooled = _take_over(parent, self.folder)
         """Folders of finished runs that an earlier worker could not deliver; ours now."""
 
-    def clear(self) -> None:
-        """Remove what a killed run left behind; call while nothing runs."""
+    def clear(self) -> list[Path]:
+        """Remove what a killed run left behind; call while nothing runs.
+
+        Returns:
+            What stays: the folders of finished runs that are not delivered yet.
+        """
+        spooled = []
         for entry in self.folder.iterdir():
-            if entry.name != LOCK_NAME and not is_spooled(entry):
+            if is_spooled(entry):
+                spooled.append(entry)
+            elif entry.name != LOCK_NAME:
                 shutil.rmtree(entry, ignore_errors=True)
+        return spooled
 
     def close(self) -> None:
         """Remove the folder, unless something in it is still to be delivered by the next worker."""
-        self.clear()
-        if not any(map(is_spooled, self.folder.iterdir())):
+        if not self.clear():
             shutil.rmtree(self.folder, ignore_errors=True)
         os.close(self._lock)
 

@@ -4,12 +4,13 @@ Storage is asked between short transactions, so that a slow store holds no conne
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, text
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import Row, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from app.artifacts.errors import (
     ArtifactMismatchError,
@@ -61,19 +62,19 @@ class CheckedObject:
 
 
 async def find_tickets(
-    session: AsyncSession, attempt_id: UUID, ticket_ids: Sequence[UUID]
-) -> list[tuple[UploadTicket, bool]]:
-    """Those of an attempt's tickets that have one of these ids, and whether it is committed."""
-    rows = await session.execute(
-        select(UploadTicket, Artifact.id.is_not(None))
+    connection: AsyncConnection, attempt_id: UUID, ticket_ids: Sequence[UUID]
+) -> list[Row[Any]]:
+    """Those of an attempt's tickets that have one of these ids, and whether each is `committed`."""
+    rows: Iterable[Row[Any]] = await connection.execute(
+        select(UploadTicket, Artifact.id.is_not(None).label("committed"))
         .outerjoin(Artifact, Artifact.id == UploadTicket.id)
         .where(UploadTicket.attempt_id == attempt_id, UploadTicket.id.in_(ticket_ids))
         .order_by(UploadTicket.id)
     )
-    return [(ticket, committed) for ticket, committed in rows]
+    return [*rows]
 
 
-async def check_object(store: ObjectStore, ticket: UploadTicket) -> CheckedObject:
+async def check_object(store: ObjectStore, ticket: Row[Any]) -> CheckedObject:
     """Look at what really lies in storage.
 
     Raises:

@@ -1,10 +1,11 @@
 """Permission for an attempt's worker to upload one file."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import Row, bindparam, func, select
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.artifacts.errors import (
     ArtifactCommittedError,
@@ -16,7 +17,7 @@ from app.artifacts.names import artifact_key
 from app.artifacts.tables import Artifact, UploadTicket
 from app.config import Settings
 from app.db.base import new_id
-from app.jobs.tables import Attempt, Job
+from app.jobs.fence import RunningAttempt
 from contract.artifacts import UploadTicketRequest
 
 ARTIFACT_TICKET_LIFE = timedelta(minutes=5)
@@ -42,13 +43,14 @@ _SO_FAR = select(
 
 
 async def create_artifact_ticket(
-    session: AsyncSession,
+    connection: AsyncConnection,
     settings: Settings,
-    job: Job,
-    attempt: Attempt,
+    attempt: RunningAttempt,
     request: UploadTicketRequest,
-) -> UploadTicket:
+) -> Row[Any]:
     """Permission for an attempt to upload one file; asked again, the same with new promises.
+
+    A ticket shows nobody anything, so it does no harm if the attempt ends in the same moment.
 
     Raises:
         ArtifactMismatchError: nothing of this kind is of this media type.
@@ -64,7 +66,7 @@ async def create_artifact_ticket(
             f"at most {settings.max_artifact_bytes} are accepted."
         )
     so_far = (
-        await session.execute(_SO_FAR, {"attempt_id": attempt.id, "name": request.name})
+        await connection.execute(_SO_FAR, {"attempt_id": attempt.id, "name": request.name})
     ).one()
     if so_far.committed not in {None, request.sha256}:
         raise ArtifactCommittedError
@@ -80,13 +82,13 @@ async def create_artifact_ticket(
         "keep_until": now + ARTIFACT_TICKET_LIFE + _KEEP_UNCOMMITTED,
     }
     return (
-        await session.execute(
+        await connection.execute(
             insert(UploadTicket)
             .values(
                 id=new_id(),
-                user_id=job.user_id,
+                user_id=attempt.user_id,
                 attempt_id=attempt.id,
-                object_key=artifact_key(job.id, attempt.id, request.name),
+                object_key=artifact_key(attempt.job_id, attempt.id, request.name),
                 name=request.name,
                 **values,
             )
@@ -96,6 +98,5 @@ async def create_artifact_ticket(
                 set_=values | ({"keep_until": None} if so_far.committed else {}),
             )
             .returning(UploadTicket)
-            .execution_options(populate_existing=True)
         )
-    ).scalar_one()
+    ).one()

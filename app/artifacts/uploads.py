@@ -1,10 +1,9 @@
 """A user's uploads: the ticket, and the check before a job may use what was uploaded."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts.principal import Principal
@@ -37,6 +36,10 @@ class CheckedUpload:
     size_bytes: int
     etag: str
     media_type: str
+
+    def wrong(self, error: type[AppError]) -> AppError:
+        """An error that names the parameter."""
+        return _wrong(self.parameter, error)
 
 
 async def create_upload_ticket(
@@ -101,27 +104,6 @@ async def find_upload(
     if ticket.keep_until is not None and ticket.keep_until < datetime.now(UTC):
         raise _wrong(parameter, UploadExpiredError)
     return ticket
-
-
-async def keep_uploads(session: AsyncSession, uploads: Sequence[CheckedUpload]) -> None:
-    """Keep uploaded objects for a job, in the transaction that creates it.
-
-    Raises:
-        UploadExpiredError: retention was quicker.
-    """
-    for upload in uploads:
-        kept = await session.execute(
-            update(UploadTicket)
-            .where(
-                UploadTicket.id == upload.ticket.id,
-                or_(UploadTicket.keep_until.is_(None), UploadTicket.keep_until > func.now()),
-            )
-            .values(keep_until=None)
-            .returning(UploadTicket.id)
-            .execution_options(synchronize_session=False)
-        )
-        if kept.scalar_one_or_none() is None:
-            raise _wrong(upload.parameter, UploadExpiredError)
 
 
 async def check_upload(

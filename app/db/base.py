@@ -15,6 +15,12 @@ def new_id() -> UUID:
     return uuid_utils.compat.uuid7()
 
 
+def first_id_at(moment: datetime, later_seconds: float = 0) -> UUID:
+    """The least UUIDv7 of a moment, or of some seconds after it: a bound for ids made then."""
+    milliseconds = int((moment.timestamp() + later_seconds) * 1000)
+    return UUID(int=min(max(milliseconds, 0), (1 << 48) - 1) << 80)
+
+
 class Base(DeclarativeBase):
     """Declarative base with names for every constraint, so that migrations can drop them."""
 

@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 from sqlalchemy import Executable, Row, event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import (
+    AsyncConnection,
     AsyncEngine,
     AsyncSession,
     async_sessionmaker,
@@ -18,12 +19,18 @@ from app.db.signals import Signal, Signals
 
 _PENDING = "signals"
 
+STATEMENT_SECONDS = 30.0
+"""How long the server is waited for: a lost connection looks like one that is slow to answer."""
+
+CONNECT_SECONDS = 5.0
+"""How long a new connection, or one that is in use, is waited for."""
+
 # A process that is frozen in mid-transaction must not keep its locks for ever.
 SERVER_SETTINGS = {
     "application_name": "pipeline3d",
     "idle_in_transaction_session_timeout": "30s",
     "lock_timeout": "10s",
-    "statement_timeout": "60s",
+    "statement_timeout": f"{STATEMENT_SECONDS:.0f}s",
 }
 
 
@@ -51,12 +58,17 @@ class Database:
             url,
             pool_size=pool_size,
             max_overflow=pool_size,
-            connect_args={"timeout": 5, "server_settings": SERVER_SETTINGS},
+            pool_timeout=CONNECT_SECONDS,
+            connect_args={
+                "timeout": CONNECT_SECONDS,
+                "command_timeout": STATEMENT_SECONDS,
+                "server_settings": SERVER_SETTINGS,
+            },
             # Parameters hold prompts and hashes, and errors go to the log.
             hide_parameters=True,
         )
         event.listen(self.engine.sync_engine, "checkout", _refuse_closed)
-        self._reading = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._single = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
 
     @asynccontextmanager
@@ -72,9 +84,15 @@ class Database:
             for signal in session.info.pop(_PENDING, []):
                 self.signals.send(signal)
 
+    @asynccontextmanager
+    async def statements(self) -> AsyncIterator[AsyncConnection]:
+        """A connection on which each statement is a transaction of its own: fewer round trips."""
+        async with self._single.connect() as connection:
+            yield connection
+
     async def read(self, statement: Executable, parameters: Mapping[str, Any]) -> list[Row[Any]]:
         """The rows of one statement: one round trip where a transaction takes three."""
-        async with self._reading.connect() as connection:
+        async with self.statements() as connection:
             return list(await connection.execute(statement, parameters))
 
     async def close(self) -> None:

@@ -8,7 +8,7 @@ sent on a connection of its own after the commit, many at a time.
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -19,7 +19,12 @@ from app.logs import get_logger
 
 log = get_logger(__name__)
 
+STATEMENT_SECONDS = 10.0
+PROOF_SECONDS = 30.0
+"""How long a silence may be before the connection has to prove that it is one."""
+
 _RECONNECT_SECONDS = 1.0
+_CLOSE_SECONDS = 1.0
 
 
 class Channel(StrEnum):
@@ -109,14 +114,23 @@ class Signals:
             for event in events:
                 event.set()
 
+    @contextlib.asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Any]:
+        """A connection of its own, that does not wait for ever for one that is lost."""
+        connection = await asyncpg.connect(
+            self._dsn, timeout=STATEMENT_SECONDS, command_timeout=STATEMENT_SECONDS
+        )
+        try:
+            yield connection
+        finally:
+            with contextlib.suppress(Exception):
+                await connection.close(timeout=_CLOSE_SECONDS)
+
     async def _keep_sending(self) -> None:
         while True:
             try:
-                connection = await asyncpg.connect(self._dsn)
-                try:
+                async with self._connection() as connection:
                     await self._send_from(connection)
-                finally:
-                    await connection.close()
             except Exception as error:  # noqa: BLE001  (whatever it is, the next connection may do)
                 log.warning("signals cannot be sent", error=str(error))
                 await asyncio.sleep(_RECONNECT_SECONDS)
@@ -140,17 +154,15 @@ class Signals:
     async def _keep_listening(self) -> None:
         while True:
             try:
-                connection = await asyncpg.connect(self._dsn)
-                try:
+                async with self._connection() as connection:
                     closed = asyncio.Event()
                     connection.add_termination_listener(lambda _, closed=closed: closed.set())
                     for channel in Channel:
                         await connection.add_listener(channel.value, self._receive)
                     self._wake_everybody()
-                    await closed.wait()
-                finally:
-                    with contextlib.suppress(Exception):
-                        await connection.close(timeout=1)
+                    while not closed.is_set():
+                        await first_of(closed, seconds=PROOF_SECONDS)
+                        await connection.execute("SELECT 1")
             except Exception as error:  # noqa: BLE001  (whatever it is, the next connection may do)
                 log.warning("signals cannot be received", error=str(error))
             await asyncio.sleep(_RECONNECT_SECONDS)

@@ -1,7 +1,6 @@
 """Attempts: the worker reports facts, here it is decided what they mean for the job."""
 
 import hashlib
-import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
@@ -17,14 +16,12 @@ from app.config import Settings
 from app.db.session import signal_after_commit
 from app.db.signals import Channel, Signal
 from app.jobs.errors import (
-    AttemptGoneError,
     AttemptNotFoundError,
     AttemptSupersededError,
-    AttemptTokenError,
     ReportConflictError,
 )
+from app.jobs.fence import attempt_token, check_token, is_running, why_not_running
 from app.jobs.lifecycle import (
-    FINAL_JOB_STATUSES,
     GRACE_SECONDS,
     AttemptStatus,
     JobStatus,
@@ -77,12 +74,6 @@ class AttemptService:
         self._session = session
         self._settings = settings
 
-    def token(self, attempt_id: UUID, claim_id: UUID) -> str:
-        """The token of a claim: computed, so that a repeated claim answers the same one."""
-        secret = self._settings.secret_key.get_secret_value().encode()
-        name = f"attempt-token:{attempt_id}:{claim_id}".encode()
-        return hmac.new(secret, name, hashlib.sha256).hexdigest()
-
     async def claim(self, attempt_id: UUID, request: ClaimRequest) -> ClaimedAttempt:
         """Give a worker the right to run an attempt, for as long as it keeps the lease alive.
 
@@ -108,7 +99,11 @@ class AttemptService:
             )
         ).scalars()
         return ClaimedAttempt(
-            job, attempt, model, list(inputs), self.token(attempt_id, request.claim_id)
+            job,
+            attempt,
+            model,
+            list(inputs),
+            attempt_token(self._settings, attempt_id, request.claim_id),
         )
 
     async def heartbeat(
@@ -152,7 +147,7 @@ class AttemptService:
             TicketNotFoundError, ResultIncompleteError: what is said to be the result is not there.
         """
         job, attempt = await self._lock(attempt_id)
-        self._check_token(attempt, token)
+        check_token(self._settings, attempt.id, attempt.claim_id, token)
         # A repeat after a restart of the worker has more lines in its log.
         body = report.model_dump_json(exclude={"log"})
         report_hash = hashlib.sha256(body.encode()).hexdigest()
@@ -161,7 +156,7 @@ class AttemptService:
                 return FinishReply(job_status=job.status, replayed=True)
             if attempt.report_hash is not None:
                 raise ReportConflictError
-            raise _why_not_running(job, attempt)
+            raise why_not_running(job.status, attempt.status)
         if job.current_attempt_id != attempt.id or job.status != JobStatus.RUNNING:
             raise AttemptSupersededError
         await commit_objects(self._session, job.id, attempt.id, objects)
@@ -230,30 +225,17 @@ class AttemptService:
             AttemptSupersededError, AttemptGoneError: it is not running any more.
         """
         job, attempt = await self._lock(attempt_id)
-        self._check_token(attempt, token)
-        if not _is_running(job, attempt):
-            raise _why_not_running(job, attempt)
+        check_token(self._settings, attempt.id, attempt.claim_id, token)
+        is_current = job.current_attempt_id == attempt.id
+        if not is_running(job.status, attempt.status, is_current=is_current):
+            raise why_not_running(job.status, attempt.status)
         return job, attempt
-
-    async def find_running(self, attempt_id: UUID, token: str) -> tuple[Job, Attempt] | None:
-        """As `lock_running`, but None if the attempt is not running any more."""
-        job, attempt = await self._lock(attempt_id)
-        self._check_token(attempt, token)
-        return (job, attempt) if _is_running(job, attempt) else None
-
-    def _check_token(self, attempt: Attempt, token: str) -> None:
-        if attempt.claim_id is None:
-            raise AttemptTokenError("This attempt has not been claimed.")
-        if not hmac.compare_digest(
-            self.token(attempt.id, attempt.claim_id).encode(), token.encode()
-        ):
-            raise AttemptTokenError
 
     async def _start(
         self, job: Job, attempt: Attempt, request: ClaimRequest
     ) -> tuple[Attempt, Job]:
         if attempt.status != AttemptStatus.DISPATCHED or job.current_attempt_id != attempt.id:
-            raise _why_not_running(job, attempt)
+            raise why_not_running(job.status, attempt.status)
         running = await move_attempt(
             self._session,
             attempt.id,
@@ -279,24 +261,5 @@ class AttemptService:
             message=None,
         )
         if running is None or started is None:
-            raise _why_not_running(job, attempt)
+            raise why_not_running(job.status, attempt.status)
         return running, started
-
-
-def _is_running(job: Job, attempt: Attempt) -> bool:
-    return (
-        attempt.status == AttemptStatus.RUNNING
-        and job.status == JobStatus.RUNNING
-        and job.current_attempt_id == attempt.id
-    )
-
-
-def _why_not_running(job: Job, attempt: Attempt) -> AttemptGoneError | AttemptSupersededError:
-    if attempt.status == AttemptStatus.CANCELLED or job.status in {
-        JobStatus.CANCELLED,
-        JobStatus.EXPIRED,
-    }:
-        return AttemptGoneError()
-    if job.status in FINAL_JOB_STATUSES:
-        return AttemptSupersededError(f"The job has ended: {job.status}.")
-    return AttemptSupersededError()

@@ -1,66 +1,108 @@
 """How far down the queue a job is, and how long it may take; estimates, never promises."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.jobs.tables import Job
-from app.workers.service import Fleet
+from app.db.session import Database
 
 MAX_POSITION = 1000
 """Positions are counted up to here, so that asking costs the same however long the queue is."""
 
 _RUN_SAMPLE = 50
+_LAST = (1 << 63) - 1
 
 # Under round robin, the jobs ahead of the r-th job of one user and model are its own r - 1 and, of
 # each other place in the round with something waiting, the first r at most.
 _JOBS_AHEAD = text("""
-WITH mine AS (
+SELECT own.rank + others.jobs AS ahead
+FROM unnest(
+    CAST(:users AS uuid[]), CAST(:queues AS text[]), CAST(:models AS text[]),
+    CAST(:priorities AS int[]), CAST(:seqs AS bigint[])
+) WITH ORDINALITY AS me (user_id, queue, model_id, priority, seq, place)
+CROSS JOIN LATERAL (
     SELECT count(*) AS rank FROM (
         (
             SELECT 1 FROM jobs
-            WHERE user_id = :user_id AND queue = :queue AND model_id = :model_id
-              AND status = 'QUEUED' AND slot IS NULL AND priority > :priority
+            WHERE user_id = me.user_id AND queue = me.queue AND model_id = me.model_id
+              AND status = 'QUEUED' AND slot IS NULL AND priority > me.priority
             LIMIT :limit
         ) UNION ALL (
             SELECT 1 FROM jobs
-            WHERE user_id = :user_id AND queue = :queue AND model_id = :model_id
-              AND status = 'QUEUED' AND slot IS NULL AND priority = :priority AND seq < :seq
+            WHERE user_id = me.user_id AND queue = me.queue AND model_id = me.model_id
+              AND status = 'QUEUED' AND slot IS NULL AND priority = me.priority AND seq < me.seq
             LIMIT :limit
         )
-    ) own
-)
-SELECT (SELECT rank FROM mine) + (
-    SELECT count(*) FROM (
+    ) mine
+) own
+CROSS JOIN LATERAL (
+    SELECT count(*) AS jobs FROM (
         SELECT 1
         FROM user_queue u
         CROSS JOIN LATERAL (
             SELECT 1 FROM jobs j
             WHERE j.user_id = u.user_id AND j.queue = u.queue AND j.model_id = u.model_id
               AND j.status = 'QUEUED' AND j.slot IS NULL
-            LIMIT (SELECT rank + 1 FROM mine)
+            LIMIT own.rank + 1
         ) waiting
-        WHERE u.queue = :queue AND u.ready_at IS NOT NULL
-          AND (u.user_id, u.model_id) <> (:user_id, :model_id)
+        WHERE u.queue = me.queue AND u.ready_at IS NOT NULL
+          AND (u.user_id, u.model_id) <> (me.user_id, me.model_id)
         LIMIT :limit
-    ) others
-)
+    ) theirs
+) others
+ORDER BY me.place
 """)
 
-_RUN_SECONDS = text("""
-SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) FROM (
-    SELECT extract(epoch FROM finished_at - started_at) AS seconds
-    FROM attempts WHERE model_id = :model_id AND status = 'SUCCEEDED'
-    ORDER BY finished_at DESC LIMIT :sample
-) recent
+_FIGURES = text("""
+SELECT (
+    SELECT count(*) FROM workers w
+    WHERE w.queue = pair.queue AND NOT w.stopping
+      AND w.last_seen_at > now() - make_interval(secs => :live_seconds)
+) AS workers, (
+    SELECT count(*) FROM attempts a
+    WHERE a.queue = pair.queue AND a.status IN ('DISPATCHED', 'RUNNING')
+) AS active, (
+    SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) FROM (
+        SELECT extract(epoch FROM finished_at - started_at) AS seconds
+        FROM attempts a WHERE a.model_id = pair.model_id AND a.status = 'SUCCEEDED'
+        ORDER BY finished_at DESC LIMIT :sample
+    ) recent
+) AS run_seconds
+FROM unnest(CAST(:queues AS text[]), CAST(:models AS text[])) WITH ORDINALITY
+    AS pair (queue, model_id, place)
+ORDER BY pair.place
 """)
 
-_DISPATCHED_AHEAD = text("""
-SELECT count(*) FROM attempts
-WHERE queue = :queue AND status IN ('DISPATCHED', 'RUNNING') AND job_id <> :job_id
-""")
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a job waits in the round robin; by default, where a new one would."""
+
+    user_id: UUID
+    queue: str
+    model_id: str
+    priority: int = 0
+    seq: int = _LAST
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What is known of a queue and a model: live workers, what they have to do, how long it takes.
+
+    `run_seconds` is the median of the model's latest successful attempts; None before the first.
+    """
+
+    workers: int
+    active: int
+    run_seconds: float | None
+
+    def remaining_seconds(self, progress_percent: float) -> float | None:
+        """Seconds to the end of a run, as of its last report: so it only changes with that."""
+        if self.run_seconds is None:
+            return None
+        return self.run_seconds * (1 - progress_percent / 100)
 
 
 @dataclass(frozen=True)
@@ -71,6 +113,16 @@ class Estimate:
     wait_seconds: float | None
     run_seconds: float | None
 
+    @classmethod
+    def of(cls, ahead: int | None, figures: Figures) -> "Estimate":
+        """The estimate for a job with so many ahead of it; None if it has been dispatched."""
+        position = min((ahead or 0) + 1, MAX_POSITION)
+        wait_seconds = None
+        if figures.run_seconds is not None and figures.workers:
+            before = 0 if ahead is None else max(figures.active + position - figures.workers, 0)
+            wait_seconds = before * figures.run_seconds / figures.workers
+        return cls(position, wait_seconds, figures.run_seconds)
+
     @property
     def eta_seconds(self) -> float | None:
         """Seconds until it has ended, if both parts are known."""
@@ -79,79 +131,38 @@ class Estimate:
         return self.wait_seconds + self.run_seconds
 
 
-async def median_run_seconds(session: AsyncSession, model_id: str) -> float | None:
-    """How long the model's latest successful attempts ran; None before the first."""
-    value = (
-        await session.execute(_RUN_SECONDS, {"model_id": model_id, "sample": _RUN_SAMPLE})
-    ).scalar_one()
-    return None if value is None else float(value)
-
-
-def remaining_seconds(typical: float | None, progress_percent: float) -> float | None:
-    """Seconds to the end of a run, as of its last report: so the answer only changes with it."""
-    return None if typical is None else typical * (1 - progress_percent / 100)
-
-
-async def estimate_waiting_job(session: AsyncSession, job: Job, fleet: Fleet) -> Estimate:
-    """The estimate for a QUEUED job; position 1 is the next to be taken."""
-    return await _estimate(
-        session,
-        fleet,
-        job_id=job.id,
-        user_id=job.user_id,
-        queue=job.queue,
-        model_id=job.model_id,
-        ahead={"priority": job.priority, "seq": job.seq} if job.slot is None else None,
+async def count_ahead(database: Database, places: Sequence[Place]) -> Mapping[Place, int]:
+    """How many jobs come before each place, counted up to `MAX_POSITION`."""
+    found = await database.read(
+        _JOBS_AHEAD,
+        {
+            "users": [place.user_id for place in places],
+            "queues": [place.queue for place in places],
+            "models": [place.model_id for place in places],
+            "priorities": [place.priority for place in places],
+            "seqs": [place.seq for place in places],
+            "limit": MAX_POSITION,
+        },
     )
+    return {place: row.ahead for place, row in zip(places, found, strict=True)}
 
 
-async def estimate_new_job(
-    session: AsyncSession, fleet: Fleet, *, user_id: UUID, queue: str, model_id: str
-) -> Estimate:
-    """The estimate for a job that would be created now."""
-    return await _estimate(
-        session,
-        fleet,
-        job_id=UUID(int=0),
-        user_id=user_id,
-        queue=queue,
-        model_id=model_id,
-        ahead={"priority": 0, "seq": (1 << 63) - 1},
+async def find_figures(
+    database: Database, pairs: Sequence[tuple[str, str]], live_seconds: float
+) -> Mapping[tuple[str, str], Figures]:
+    """The figures of pairs of queue and model."""
+    found = await database.read(
+        _FIGURES,
+        {
+            "queues": [queue for queue, _ in pairs],
+            "models": [model_id for _, model_id in pairs],
+            "live_seconds": live_seconds,
+            "sample": _RUN_SAMPLE,
+        },
     )
-
-
-async def _estimate(
-    session: AsyncSession,
-    fleet: Fleet,
-    *,
-    job_id: UUID,
-    user_id: UUID,
-    queue: str,
-    model_id: str,
-    ahead: dict[str, int] | None,
-) -> Estimate:
-    waiting = 0
-    if ahead is not None:
-        waiting = (
-            await session.execute(
-                _JOBS_AHEAD,
-                {
-                    "user_id": user_id,
-                    "queue": queue,
-                    "model_id": model_id,
-                    "limit": MAX_POSITION,
-                    **ahead,
-                },
-            )
-        ).scalar_one()
-    position = min(waiting + 1, MAX_POSITION)
-    run_seconds = await median_run_seconds(session, model_id)
-    workers = fleet.on_queue(queue)
-    wait_seconds = None
-    if run_seconds is not None and workers:
-        active = (
-            await session.execute(_DISPATCHED_AHEAD, {"queue": queue, "job_id": job_id})
-        ).scalar_one()
-        before = max(active + position - workers, 0) if ahead is not None else 0
-        wait_seconds = before * run_seconds / workers
-    return Estimate(position, wait_seconds, run_seconds)
+    return {
+        pair: Figures(
+            row.workers, row.active, None if row.run_seconds is None else float(row.run_seconds)
+        )
+        for pair, row in zip(pairs, found, strict=True)
+    }

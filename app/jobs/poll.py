@@ -4,61 +4,48 @@
 does (docs/performance.md). Everything else about jobs goes through SQLAlchemy.
 """
 
-import asyncio
 import json
-import re
-import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 import asyncpg
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.accounts.principal import Principal
-from app.accounts.service import Authenticator, require_user
 from app.config import Settings
-from app.db.session import SERVER_SETTINGS, Database
-from app.errors import AppError
+from app.db.pool import plain_pool
+from app.db.session import Database
+from app.db.shared_reads import SharedReads
 from app.jobs import service
-from app.jobs.estimates import median_run_seconds, remaining_seconds
+from app.jobs.estimates import Estimate, Figures, Place, count_ahead, find_figures
 from app.jobs.lifecycle import JobStatus
+from app.jobs.rows import JOB_COLUMNS, JobRow
 from app.jobs.schemas import JobOut, PreviewOut
-from app.jobs.views import present_job
+from app.jobs.views import no_worker_warning
 from app.storage.base import ObjectStore
-from app.web.conditional import etag_of, matches
-from app.web.problems import problem_response
+from app.web.conditional import etag_of
 
 _STATEMENTS = 2
-_STATEMENT_SECONDS = 10.0
-_MEDIAN_SECONDS = 2.0
+_ESTIMATE_SECONDS = 1.0
 _KEPT_ANSWERS = 4096
 _KEPT_BYTES = 8192
 
 # The previews in the same statement, so that they are those of the attempt that the row names.
-_LOOK = """
-SELECT id, organisation_id, user_id, model_id, model_version, status, input_params, prompt,
-    progress_percent, stage, message, cancel_requested_at, failures, max_attempts,
-    error_code, error_message, error_permanent, created_at, started_at, completed_at, expires_at,
+_LOOK = f"""
+SELECT {JOB_COLUMNS}, queue, priority, seq, slot,
     CASE WHEN status NOT IN ('QUEUED', 'EXPIRED') THEN (
         SELECT json_agg(json_build_array(name, media_type, object_key) ORDER BY a.id)::text
         FROM artifacts a
         WHERE a.job_id = j.id AND a.kind = 'preview'
           AND (a.attempt_id IS NULL OR a.attempt_id = j.current_attempt_id)
-    ) END AS previews
+    ) END AS previews,
+    CASE WHEN status = 'QUEUED' THEN EXISTS (
+        SELECT FROM models m JOIN workers w ON w.queue = m.queue AND m.pipeline = ANY(w.runnable)
+        WHERE m.id = j.model_id AND NOT w.stopping
+          AND w.last_seen_at > now() - make_interval(secs => $2)
+    ) END AS served
 FROM jobs j WHERE id = ANY($1)
-"""
-
-
-class _Row(asyncpg.Record):  # type: ignore[misc]
-    """A job's row with its columns as attributes, as the ORM has them."""
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            value = self[name]
-        except KeyError as error:
-            raise AttributeError(name) from error
-        return json.loads(value) if name == "input_params" else value
+"""  # noqa: S608  (only names of columns are put in)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,57 +57,8 @@ class Look:
     status: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """An answer, and all that it was made from."""
-
-    row: _Row
-    urls: list[str]
-    eta_seconds: float | None
-    look: Look
-
-
-class _Rows:
-    """Reads rows, those that are asked for at the same time in one statement.
-
-    Whoever asks while statements are under way shares the next one, so that each row is read after
-    it was asked for; with nothing under way there is no wait.
-    """
-
-    def __init__(self, pool: Any) -> None:
-        self._pool = pool
-        self._wanted: dict[UUID, asyncio.Future[_Row | None]] = {}
-        self._reading: set[asyncio.Task[None]] = set()
-
-    async def read(self, job_id: UUID) -> _Row | None:
-        """The job's row as it is now, None if there is none.
-
-        Raises:
-            asyncpg.PostgresError, asyncpg.InterfaceError, OSError: it cannot be read.
-        """
-        future = self._wanted.get(job_id)
-        if future is None:
-            future = self._wanted[job_id] = asyncio.get_running_loop().create_future()
-            if len(self._reading) < _STATEMENTS:
-                task = asyncio.create_task(self._read_all())
-                self._reading.add(task)
-                task.add_done_callback(self._reading.discard)
-        # Shared: one who gives up must not take the row from the others.
-        return await asyncio.shield(future)
-
-    async def _read_all(self) -> None:
-        while self._wanted:
-            wanted, self._wanted = self._wanted, {}
-            try:
-                rows = await self._pool.fetch(_LOOK, list(wanted), timeout=_STATEMENT_SECONDS)
-            except Exception as error:  # noqa: BLE001  (those who asked decide what to do)
-                for future in wanted.values():
-                    future.set_exception(error)
-                    future.exception()  # perhaps nobody waits any more
-            else:
-                found = {row["id"]: row for row in rows}
-                for job_id, future in wanted.items():
-                    future.set_result(found.get(job_id))
+_Basis = tuple[JobRow, list[str], Estimate | None, float | None]
+"""All that an answer is made from: row, URLs of previews, estimate and seconds left."""
 
 
 class JobReader:
@@ -142,19 +80,11 @@ class JobReader:
         self._database = database
         self._store = store
         self._settings = settings
-        self._medians: dict[str, tuple[float, float | None]] = {}
-        self._answers: dict[UUID, _Kept] = {}
-        # Nothing is connected before it is needed. A SELECT leaves nothing to reset.
-        self._pool = asyncpg.create_pool(
-            dsn,
-            min_size=0,
-            max_size=_STATEMENTS,
-            timeout=5,
-            record_class=_Row,
-            reset=_no_reset,
-            server_settings=SERVER_SETTINGS,
-        )
-        self._rows = _Rows(self._pool)
+        self._answers: dict[UUID, tuple[_Basis, Look]] = {}
+        self._pool = plain_pool(dsn, size=_STATEMENTS, record_class=JobRow)
+        self._rows = SharedReads(self._fetch_rows, statements=_STATEMENTS)
+        self._ahead = SharedReads(self._count_ahead, seconds=_ESTIMATE_SECONDS)
+        self._figures = SharedReads(self._find_figures, seconds=_ESTIMATE_SECONDS)
 
     async def start(self) -> None:
         """Get ready; the database may still be away."""
@@ -166,46 +96,79 @@ class JobReader:
 
     def forget_all(self) -> None:
         """Ask the database again for everything."""
-        self._medians.clear()
         self._answers.clear()
+        self._ahead.forget_all()
+        self._figures.forget_all()
 
     async def look(self, principal: Principal, job_id: UUID) -> Look:
-        """A job that the principal may read, as `app.jobs.views.present_job` shows it.
+        """A job that the principal may read, as it is now; estimates may be a second old.
 
         Raises:
             JobNotFoundError, ForbiddenError
+            asyncpg.PostgresError, asyncpg.InterfaceError, OSError: the database is away or busy.
         """
-        try:
-            row = await self._rows.read(job_id)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-            # The usual way tries its connections before it uses them, and knows how to say sorry.
-            return await self._look_the_usual_way(principal, job_id)
+        row = await self._rows.get(job_id)
         service.require_readable(principal, row)
         assert row is not None
-        if row["status"] == JobStatus.QUEUED:
-            return await self._look_the_usual_way(principal, job_id)
         previews = self._previews(row)
-        eta_seconds = await self._eta_seconds(row)
         urls = [preview.url for preview in previews]
+        estimate, eta_seconds = await self._estimate(row)
+        basis = (row, urls, estimate, eta_seconds)
         kept = self._answers.get(job_id)
-        if kept and kept.row == row and kept.urls == urls and kept.eta_seconds == eta_seconds:
-            return kept.look
-        body = JobOut.of(row, previews=previews, eta_seconds=eta_seconds).model_dump_json().encode()
+        if kept and kept[0] == basis:
+            return kept[1]
+        unserved = row["status"] == JobStatus.QUEUED and not row["served"]
+        body = (
+            JobOut.of(
+                row,
+                previews=previews,
+                estimate=estimate,
+                eta_seconds=eta_seconds,
+                warning=no_worker_warning(row["model_id"]) if unserved else None,
+            )
+            .model_dump_json()
+            .encode()
+        )
         look = Look(body, etag_of(body), row["status"])
         if len(body) <= _KEPT_BYTES:
             if len(self._answers) >= _KEPT_ANSWERS:
                 self._answers.clear()
-            self._answers[job_id] = _Kept(row, urls, eta_seconds, look)
+            self._answers[job_id] = (basis, look)
         return look
 
-    async def _look_the_usual_way(self, principal: Principal, job_id: UUID) -> Look:
-        async with self._database.transaction() as session:
-            job = await service.get_job(session, principal, job_id)
-            view = await present_job(session, self._store, self._settings, job)
-        body = view.model_dump_json().encode()
-        return Look(body, etag_of(body), view.status)
+    async def _fetch_rows(self, job_ids: Sequence[UUID]) -> Mapping[UUID, JobRow]:
+        live_seconds = self._settings.worker_live_seconds
+        try:
+            rows = await self._pool.fetch(_LOOK, job_ids, live_seconds)
+        except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, ConnectionError):
+            # The server has hung up, as after a restart; the pool connects anew.
+            rows = await self._pool.fetch(_LOOK, job_ids, live_seconds)
+        return {row["id"]: row for row in rows}
 
-    def _previews(self, row: _Row) -> list[PreviewOut]:
+    async def _count_ahead(self, places: Sequence[Place]) -> Mapping[Place, int]:
+        return await count_ahead(self._database, places)
+
+    async def _find_figures(
+        self, pairs: Sequence[tuple[str, str]]
+    ) -> Mapping[tuple[str, str], Figures]:
+        return await find_figures(self._database, pairs, self._settings.worker_live_seconds)
+
+    async def _estimate(self, row: JobRow) -> tuple[Estimate | None, float | None]:
+        """The estimate of a job that waits, or the seconds left of one that runs."""
+        if row["status"] not in {JobStatus.QUEUED, JobStatus.RUNNING}:
+            return None, None
+        figures = await self._figures.get((row["queue"], row["model_id"]))
+        assert figures is not None, "there are figures for every pair"
+        if row["status"] == JobStatus.RUNNING:
+            return None, figures.remaining_seconds(row["progress_percent"])
+        ahead = None
+        if row["slot"] is None:
+            ahead = await self._ahead.get(
+                Place(*(row["user_id"], row["queue"], row["model_id"]), row["priority"], row["seq"])
+            )
+        return Estimate.of(ahead, figures), None
+
+    def _previews(self, row: JobRow) -> list[PreviewOut]:
         if row["previews"] is None:
             return []
         seconds = self._settings.download_url_seconds
@@ -218,86 +181,7 @@ class JobReader:
             for name, media_type, key in json.loads(row["previews"])
         ]
 
-    async def _eta_seconds(self, row: _Row) -> float | None:
-        if row["status"] != JobStatus.RUNNING:
-            return None
-        model_id = row["model_id"]
-        known = self._medians.get(model_id)
-        if known is None or known[0] < time.monotonic():
-            async with self._database.transaction() as session:
-                median = await median_run_seconds(session, model_id)
-            known = (time.monotonic() + _MEDIAN_SECONDS, median)
-            self._medians[model_id] = known
-        return remaining_seconds(known[1], row["progress_percent"])
-
-
-async def _no_reset(_: Any) -> None:
-    """Leave the connection as it is."""
-
 
 def answer_headers(look: Look) -> dict[str, str]:
     """The headers of an answer, with a body or without."""
     return {"ETag": look.etag, "Cache-Control": "private, no-cache"}
-
-
-class PollMiddleware:
-    """Answers `GET {prefix}/jobs/{id}` without the framework, just as the route there would.
-
-    Whatever is not plain (`Prefer`, an id in another spelling) is left to the route.
-    """
-
-    def __init__(self, app: ASGIApp, *, prefix: str) -> None:
-        self.app = app
-        self._start = f"{prefix}/jobs/"
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer it, or hand it on."""
-        job_id = self._plain_job_id(scope)
-        if job_id is None:
-            await self.app(scope, receive, send)
-            return
-        key = if_none_match = None
-        for name, value in scope["headers"]:
-            # The first of a name counts, as for the framework.
-            if name == b"x-api-key":
-                key = value.decode("latin-1") if key is None else key
-            elif name == b"if-none-match":
-                if_none_match = value.decode("latin-1") if if_none_match is None else if_none_match
-            elif name == b"prefer":
-                await self.app(scope, receive, send)
-                return
-        state = scope["app"].state
-        authenticator: Authenticator = state.authenticator
-        reader: JobReader = state.job_reader
-        try:
-            principal = require_user(await authenticator.authenticate(key))
-            look = await reader.look(principal, job_id)
-        except AppError as error:
-            await problem_response(error)(scope, receive, send)
-            return
-        body, status = look.body, 200
-        headers = [
-            (b"etag", look.etag.encode()),
-            (b"cache-control", b"private, no-cache"),
-        ]
-        if matches(if_none_match, look.etag):
-            body, status = b"", 304
-        else:
-            headers += [
-                (b"content-length", b"%d" % len(body)),
-                (b"content-type", b"application/json"),
-            ]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-
-    def _plain_job_id(self, scope: Scope) -> UUID | None:
-        if scope["type"] != "http" or scope["method"] != "GET":
-            return None
-        path: str = scope["path"]
-        if not path.startswith(self._start) or scope.get("root_path"):
-            return None
-        found = _JOB_ID.fullmatch(path, len(self._start))
-        return UUID(found[0]) if found else None
-
-
-_JOB_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")

@@ -252,17 +252,6 @@ async def find_by_idempotency_key(session: AsyncSession, user_id: UUID, key: str
     ).scalar_one_or_none()
 
 
-async def try_lock_idempotency_key(session: AsyncSession, user_id: UUID, key: str) -> bool:
-    """Whether no other transaction is creating a job with this key just now."""
-    found: bool = (
-        await session.execute(
-            text("SELECT pg_try_advisory_xact_lock(hashtextextended(:name, 0))"),
-            {"name": f"idempotency:{user_id}:{key}"},
-        )
-    ).scalar_one()
-    return found
-
-
 async def find_lost_attempts(session: AsyncSession, limit: int) -> list[UUID]:
     """Running attempts whose lease is over, longest first."""
     return list(

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 from uuid import UUID
 
-import structlog
 from fastapi import APIRouter, BackgroundTasks, Header, Query, Request, Response, status
 from fastapi.responses import StreamingResponse
 
@@ -24,7 +23,7 @@ from app.artifacts.errors import (
 from app.catalog.errors import InvalidParametersError, ModelNotFoundError, PromptError
 from app.db.session import DatabaseDependency, SessionDependency
 from app.errors import InvalidRequestError
-from app.jobs import service, submission
+from app.jobs import service
 from app.jobs.errors import (
     IdempotencyInFlightError,
     IdempotencyMismatchError,
@@ -32,7 +31,7 @@ from app.jobs.errors import (
     JobStateError,
     NoWorkerError,
 )
-from app.jobs.estimates import estimate_new_job
+from app.jobs.estimates import Estimate, Place, count_ahead, find_figures
 from app.jobs.lifecycle import FINAL_JOB_STATUSES
 from app.jobs.metrics import job_metrics
 from app.jobs.poll import JobReader, Look, answer_headers
@@ -47,11 +46,12 @@ from app.jobs.schemas import (
     MetricsOut,
     ValidationOut,
 )
-from app.jobs.views import missing_worker_warning, waiting_job_warning
+from app.jobs.submission import RequestContext, Submission
+from app.jobs.views import answer_submission
 from app.jobs.watching import stream_events, wait_until
 from app.queueing.rq_queue import WorkerCommands
 from app.web.conditional import matches, preferred_wait
-from app.web.dependencies import SettingsDependency, StoreDependency
+from app.web.dependencies import SettingsDependency
 from app.web.problems import problem_responses
 from app.web.watchers import TooManyWatchersError, Watchers
 from app.workers.service import live_fleet
@@ -89,8 +89,8 @@ IdempotencyKey = Annotated[
 ]
 
 
-def _context(request: Request) -> submission.RequestContext:
-    return submission.RequestContext(
+def _context(request: Request) -> RequestContext:
+    return RequestContext(
         request_id=request.state.request_id, traceparent=request.state.traceparent
     )
 
@@ -100,59 +100,43 @@ def _context(request: Request) -> submission.RequestContext:
     "/",
     status_code=status.HTTP_201_CREATED,
     summary="Create a job",
+    response_model=JobOut,
     responses=problem_responses(
         *_FITNESS_ERRORS, IdempotencyMismatchError, IdempotencyInFlightError, NoWorkerError
     ),
 )
-async def create_job(  # noqa: PLR0917
+async def create_job(
     body: JobIn,
     request: Request,
-    response: Response,
     principal: CurrentPrincipal,
-    database: DatabaseDependency,
-    store: StoreDependency,
-    settings: SettingsDependency,
     idempotency_key: IdempotencyKey = None,
     x_idempotency_key: IdempotencyKey = None,
     *,
     require_worker: Annotated[
         bool, Query(description="refuse the job (409) if no live worker serves its model now")
     ] = False,
-) -> JobOut:
+) -> Response:
     """Check everything, then queue the job. Nothing is left behind if any check fails.
 
     Uploaded files must exist, be yours, small enough for the model and really of an accepted type.
     A job whose model no live worker serves is queued with a `warning`, and waits for one.
     """
-    key = idempotency_key or x_idempotency_key
-    body_hash = submission.request_hash(body) if key else None
-    job = None
-    if key and body_hash:
-        # A replay answers even if the upload has been deleted since.
-        job = await submission.find_replay(database, principal, key, body_hash)
-    created, warning = False, None
-    if job is None:
-        checked = await submission.check_request(database, store, principal, body)
-        async with database.transaction() as session:
-            fleet = await live_fleet(session, settings.worker_live_seconds)
-            warning = missing_worker_warning(fleet, checked.model)
-            if warning and require_worker:
-                raise NoWorkerError
-            job, created = await submission.create_job(
-                session,
-                principal,
-                checked,
-                _context(request),
-                idempotency_key=key,
-                body_hash=body_hash,
-            )
-    if not created:
-        response.headers["Idempotency-Replayed"] = "true"
-        async with database.transaction() as session:
-            warning = await waiting_job_warning(session, settings, job)
-    structlog.contextvars.bind_contextvars(job_id=str(job.id))
-    response.headers["Location"] = f"/api/v1/jobs/{job.id}"
-    return JobOut.of(job, warning=warning)
+    state = request.app.state
+    submission: Submission = state.submission
+    submitted = await submission.submit(
+        principal,
+        body,
+        _context(request),
+        idempotency_key=idempotency_key or x_idempotency_key,
+        require_worker=require_worker,
+    )
+    answer = await answer_submission(state.database, state.settings, submitted)
+    return Response(
+        answer.body,
+        status_code=status.HTTP_201_CREATED,
+        media_type="application/json",
+        headers=dict(answer.headers),
+    )
 
 
 @router.post(
@@ -162,19 +146,22 @@ async def create_job(  # noqa: PLR0917
 )
 async def validate_job(
     body: JobIn,
+    request: Request,
     principal: CurrentPrincipal,
     database: DatabaseDependency,
-    store: StoreDependency,
     settings: SettingsDependency,
 ) -> ValidationOut:
     """The checks of creating a job, and how long it would have to wait and would run."""
-    checked = await submission.check_request(database, store, principal, body)
-    model = checked.model
+    submission: Submission = request.app.state.submission
+    checked = await submission.check(principal, body)
+    model = checked.known.model
+    live_seconds = settings.worker_live_seconds
     async with database.transaction() as session:
-        fleet = await live_fleet(session, settings.worker_live_seconds)
-        estimate = await estimate_new_job(
-            session, fleet, user_id=principal.user_id, queue=model.queue, model_id=model.id
-        )
+        fleet = await live_fleet(session, live_seconds)
+    place, pair = Place(principal.user_id, model.queue, model.id), (model.queue, model.id)
+    ahead = await count_ahead(database, [place])
+    figures = await find_figures(database, [pair], live_seconds)
+    estimate = Estimate.of(ahead[place], figures[pair])
     return ValidationOut(
         model_id=model.id,
         input_params=checked.input_params,

@@ -13,6 +13,7 @@ from app.artifacts.service import visible_artifacts
 from app.artifacts.tables import Artifact
 from app.catalog.service import get_model
 from app.catalog.tables import Model
+from app.db.base import first_id_at
 from app.jobs.errors import JobNotFoundError, JobStateError
 from app.jobs.lifecycle import FINAL_JOB_STATUSES, AttemptStatus, JobStatus
 from app.jobs.repository import (
@@ -25,6 +26,9 @@ from app.jobs.repository import (
 )
 from app.jobs.schemas import JobFilters
 from app.jobs.tables import Attempt, Job
+
+_CLOCK_SECONDS = 86400.0
+"""Ids have the time of the API's clock, rows that of the database; no clock is so far off."""
 
 
 def _require(principal: Principal, job: Job | None, *, own: Permission, any_: Permission) -> Job:
@@ -91,8 +95,10 @@ async def list_jobs(
         conditions.append(Job.user_id == filters.requested_by)
     if filters.created_after is not None:
         conditions.append(Job.created_at > filters.created_after)
+        conditions.append(Job.id > first_id_at(filters.created_after, -_CLOCK_SECONDS))
     if filters.created_before is not None:
         conditions.append(Job.created_at < filters.created_before)
+        conditions.append(Job.id < first_id_at(filters.created_before, _CLOCK_SECONDS))
     if before is not None:
         conditions.append(Job.id < before)
     return (

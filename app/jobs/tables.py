@@ -183,7 +183,6 @@ class Attempt(Base):
     lease_expires_at: Mapped[datetime | None]
     deadline_at: Mapped[datetime | None] = mapped_column(doc="no heartbeat extends beyond it")
     dispatched_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    pushed_at: Mapped[datetime | None] = mapped_column(doc="when it was last seen going to Redis")
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     report_hash: Mapped[str | None] = mapped_column(doc="of the finish report, to know a repeat")

@@ -1,8 +1,9 @@
 """Dispatch: admit jobs in Postgres, push their attempts to Redis, and push again what got lost."""
 
+import time
 from uuid import UUID
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.config import Settings
@@ -14,12 +15,13 @@ from app.jobs.repository import seconds
 from app.jobs.tables import Attempt
 from app.logs import get_logger
 from app.queueing.rq_queue import QueueUnavailableError, RqQueues
+from app.workers.api_pulse import api_answers
 from app.workers.tables import Worker
 
 log = get_logger(__name__)
 
-VERIFY_AFTER_SECONDS = 5.0
-"""How long a pushed attempt may be unclaimed before it is looked for in Redis."""
+LOST_AFTER_SECONDS = 5.0
+"""How long an attempt may be neither in its queue nor claimed: many times what a claim takes."""
 
 _BATCH = 500
 
@@ -33,12 +35,14 @@ class Dispatcher:
         queues: RqQueues,
         settings: Settings,
         *,
-        verify_after_seconds: float = VERIFY_AFTER_SECONDS,
+        lost_after_seconds: float = LOST_AFTER_SECONDS,
     ) -> None:
         self._database = database
         self._queues = queues
         self._settings = settings
-        self._verify_after = verify_after_seconds
+        self._lost_after = lost_after_seconds
+        self._missing_since: dict[UUID, float] = {}
+        """By our own clock, for no other is comparable; a restart only makes us wait again."""
 
     async def run_once(self) -> int:
         """Admit what is due, pushing each batch at once; returns how many attempts were admitted.
@@ -56,20 +60,24 @@ class Dispatcher:
             await self._push(admitted)
 
     async def push_lost(self) -> int:
-        """Push again attempts that are DISPATCHED but not in Redis; returns how many.
+        """Push again attempts that wait in no queue and that nobody has claimed; returns how many.
 
-        Whatever is pushed twice dies at claim: only the first claim of an attempt is granted.
+        It does not matter who has lost them: Redis, a dispatcher before the push, or a worker that
+        took one and died, or cannot reach the API. Nor whether they are lost at all: of two workers
+        that hold the same attempt only one is granted its claim.
         """
         async with self._database.transaction() as session:
-            unproven = await self._find_unproven(session)
-        lost: list[AdmittedAttempt] = []
+            if not (await session.execute(select(api_answers(self._settings)))).scalar_one():
+                self._missing_since.clear()
+                return 0  # nobody could have claimed anything
+            unclaimed = await self._find_unclaimed(session)
         try:
-            for queue in {attempt.queue for attempt in unproven}:
-                present = await self._queues.present(queue)
-                mine = [a for a in unproven if a.queue == queue and a.attempt_id not in present]
+            missing = await self._find_missing(unclaimed)
+            lost = self._missing_for_long(missing)
+            for queue in {attempt.queue for attempt in lost}:
                 # A worker that died while taking it may have left it half way.
-                await self._queues.remove(queue, [attempt.attempt_id for attempt in mine])
-                lost += mine
+                mine = [attempt.attempt_id for attempt in lost if attempt.queue == queue]
+                await self._queues.remove(queue, mine)
         except QueueUnavailableError as error:
             log.warning("redis is away; attempts wait in the database", error=str(error))
             return 0
@@ -115,18 +123,33 @@ class Dispatcher:
             log.info("withdrew attempts that nobody is there to take", attempts=withdrawn)
         return withdrawn
 
-    async def _find_unproven(self, session: AsyncSession) -> list[AdmittedAttempt]:
-        seen_before = func.now() - seconds(self._verify_after)
+    async def _find_unclaimed(self, session: AsyncSession) -> list[AdmittedAttempt]:
         rows = await session.execute(
             select(Attempt.id, Attempt.queue, Attempt.time_limit_seconds)
-            .where(
-                Attempt.status == AttemptStatus.DISPATCHED.value,
-                func.coalesce(Attempt.pushed_at, Attempt.dispatched_at) < seen_before,
-            )
+            .where(Attempt.status == AttemptStatus.DISPATCHED.value)
             .order_by(Attempt.dispatched_at)
         )
         # No limit: their number is bounded by what live workers can take.
         return [AdmittedAttempt(row.id, row.queue, row.time_limit_seconds) for row in rows]
+
+    async def _find_missing(self, attempts: list[AdmittedAttempt]) -> list[AdmittedAttempt]:
+        missing: list[AdmittedAttempt] = []
+        for queue in {attempt.queue for attempt in attempts}:
+            waiting = await self._queues.waiting(queue)
+            missing += [a for a in attempts if a.queue == queue and a.attempt_id not in waiting]
+        return missing
+
+    def _missing_for_long(self, missing: list[AdmittedAttempt]) -> list[AdmittedAttempt]:
+        now = time.monotonic()
+        self._missing_since = {
+            attempt.attempt_id: self._missing_since.get(attempt.attempt_id, now)
+            for attempt in missing
+        }
+        return [
+            attempt
+            for attempt in missing
+            if now - self._missing_since[attempt.attempt_id] >= self._lost_after
+        ]
 
     async def _push(self, attempts: list[AdmittedAttempt]) -> None:
         try:
@@ -134,9 +157,6 @@ class Dispatcher:
         except QueueUnavailableError as error:
             log.warning("redis is away; attempts wait in the database", error=str(error))
             return
-        ids: list[UUID] = [attempt.attempt_id for attempt in attempts]
-        async with self._database.transaction() as session:
-            await session.execute(
-                update(Attempt).where(Attempt.id.in_(ids)).values(pushed_at=func.now())
-            )
-        log.info("dispatched", attempts=[str(attempt_id) for attempt_id in ids])
+        for attempt in attempts:
+            self._missing_since.pop(attempt.attempt_id, None)
+        log.info("dispatched", attempts=[str(attempt.attempt_id) for attempt in attempts])

@@ -17,7 +17,7 @@ _BATCH = 100
 async def rescue_lost_attempts(database: Database, settings: Settings) -> int:
     """Take over every silent attempt; returns how many. Safe to run anywhere, at any time."""
     async with database.transaction() as session:
-        if not (await session.execute(select(api_answers()))).scalar_one():
+        if not (await session.execute(select(api_answers(settings)))).scalar_one():
             return 0  # silence says nothing while nobody could have been told
         lost = await find_lost_attempts(session, _BATCH)
     rescued = 0

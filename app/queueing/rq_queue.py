@@ -5,16 +5,14 @@ so everything runs in a thread.
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Iterable
-from typing import TypeVar, cast
+from typing import TypeVar
 from uuid import UUID
 
 import redis
 from rq import Queue
 from rq.command import send_command
 from rq.intermediate_queue import IntermediateQueue
-from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
 
 from app.jobs.admission import AdmittedAttempt
@@ -25,6 +23,9 @@ from contract.tasks import RUN_ATTEMPT
 log = get_logger(__name__)
 
 T = TypeVar("T")
+
+REDIS_SECONDS = 5.0
+"""How long Redis is waited for."""
 
 _BATCH = 100
 _RESULT_TTL = 500
@@ -45,9 +46,7 @@ class RqQueues:
     """
 
     def __init__(self, redis_url: str) -> None:
-        self._redis = redis.Redis.from_url(
-            redis_url, socket_timeout=5, socket_connect_timeout=5, health_check_interval=30
-        )
+        self._redis = _connect(redis_url)
 
     async def push(self, attempts: Iterable[AdmittedAttempt]) -> None:
         """Push attempts; the RQ job's id is the attempt's, and RQ never retries by itself.
@@ -79,23 +78,17 @@ class RqQueues:
                     ]
                 )
 
-    async def present(self, queue: str) -> set[UUID]:
-        """Attempts that wait in a queue or that a worker has just taken from it.
+    async def waiting(self, queue: str) -> set[UUID]:
+        """Attempts that wait in a queue.
+
+        RQ also notes what a worker has taken, until a time by that worker's clock: no proof that
+        anybody still has it.
 
         Raises:
             QueueUnavailableError
         """
-        return await self._run(self._present, queue)
-
-    def _present(self, name: str) -> set[UUID]:
-        queue = self._queue(name)
-        # Entries whose time is over belong to workers that have died.
-        alive = self._redis.zrangebyscore(
-            StartedJobRegistry(queue=queue).key, int(time.time()), "+inf"
-        )
-        taken = [str(item, "ascii").partition(":")[0] for item in cast("list[bytes]", alive)]
-        waiting = queue.get_job_ids()
-        return {UUID(item) for item in (*waiting, *taken) if _is_uuid(item)}
+        found = await self._run(lambda: self._queue(queue).get_job_ids())
+        return {UUID(item) for item in found if _is_uuid(item)}
 
     async def remove(self, queue: str, attempt_ids: Iterable[UUID]) -> None:
         """Take attempts out of a queue if they still wait there.
@@ -137,7 +130,7 @@ class WorkerCommands:
     """
 
     def __init__(self, redis_url: str) -> None:
-        self._redis = redis.Redis.from_url(redis_url, socket_timeout=5, socket_connect_timeout=5)
+        self._redis = _connect(redis_url)
 
     async def stop(self, worker_name: str, attempt_id: UUID) -> None:
         """Ask a worker to stop an attempt; quietly nothing if Redis is away."""
@@ -151,6 +144,17 @@ class WorkerCommands:
     async def close(self) -> None:
         """Close the connections."""
         await asyncio.to_thread(self._redis.close)
+
+
+def _connect(url: str) -> redis.Redis:
+    """A client that asks once: what got no answer may have arrived, and is looked for later."""
+    client: redis.Redis = redis.Redis.from_url(
+        url,
+        socket_timeout=REDIS_SECONDS,
+        socket_connect_timeout=REDIS_SECONDS,
+        health_check_interval=30,
+    )
+    return client
 
 
 def _is_uuid(text: str) -> bool:

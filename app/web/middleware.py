@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.db.base import new_id
 from app.errors import AppError, BodyTooLargeError, InvalidJsonError
 from app.logs import get_logger, log_request
-from app.web.problems import problem_response
+from app.web.problems import problem_of, problem_response
 
 log = get_logger(__name__)
 
@@ -98,11 +98,17 @@ class RequestContextMiddleware:
 
         try:
             await self.app(scope, receive, send_with_headers)
-        except Exception:
-            log.exception("request failed", method=scope["method"], path=scope["path"])
+        except Exception as error:
             if status is not None:
+                log.exception("request failed", method=scope["method"], path=scope["path"])
                 raise  # the answer has begun; the server can only cut the connection
-            await problem_response(_UnexpectedError())(scope, receive, send_with_headers)
+            problem: AppError = _UnexpectedError()
+            try:
+                # What no handler has seen: middleware, too, asks servers that may be away.
+                problem = problem_of(error)
+            except Exception:
+                log.exception("request failed", method=scope["method"], path=scope["path"])
+            await problem_response(problem)(scope, receive, send_with_headers)
         finally:
             log_request(
                 logging.DEBUG if scope["path"] in _QUIET_PATHS else logging.INFO,

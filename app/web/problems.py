@@ -36,6 +36,10 @@ _MESSAGE_LIMIT = 500
 _PASSING_STATES = frozenset(
     {"40P01", "40001", "55P03", "57014", "53300", "57P01", "57P02", "57P03", "25P03"}
 )
+_PASSING = (
+    *(StorageUnavailableError, OSError),
+    *(DBAPIError, PoolTimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError),
+)
 _ERRORS_LIMIT = 50
 _REFERENCE = "#/components/schemas/{model}"
 # What FastAPI says when the decoder raises anything else than a syntax error: bytes that are no
@@ -224,10 +228,6 @@ def _from_validation(request: Request, error: RequestValidationError) -> AppErro
 def install_problem_handlers(app: FastAPI) -> None:
     """Render every error of an app as a problem; the middleware renders the unexpected."""
 
-    @app.exception_handler(AppError)
-    async def _app_error(_: Request, error: AppError) -> JSONResponse:
-        return problem_response(error)
-
     @app.exception_handler(RequestValidationError)
     async def _validation(request: Request, error: RequestValidationError) -> JSONResponse:
         return problem_response(_from_validation(request, error))
@@ -243,23 +243,24 @@ def install_problem_handlers(app: FastAPI) -> None:
         }.get(HTTPStatus(error.status_code), str(error.detail))
         return problem_response(_HttpError(error.status_code, detail, headers))
 
-    @app.exception_handler(StorageUnavailableError)
-    async def _storage(_: Request, error: StorageUnavailableError) -> JSONResponse:
+    async def _problem(_: Request, error: Exception) -> JSONResponse:
+        return problem_response(problem_of(error))
+
+    for kind in (AppError, *_PASSING):
+        app.add_exception_handler(kind, _problem)
+
+
+def problem_of(error: Exception) -> AppError:
+    """The problem to answer with; an error that has no answer of its own is raised again."""
+    if isinstance(error, AppError):
+        return error
+    if isinstance(error, StorageUnavailableError):
         log.warning("storage is unavailable", error=str(error))
-        return problem_response(
-            ServiceUnavailableError("Object storage is away. Try again in a moment.")
-        )
-
-    async def _database(_: Request, error: Exception) -> JSONResponse:
-        if isinstance(error, DBAPIError) and not _may_pass(error):
-            raise error
-        log.warning("the database is unavailable", error=str(error)[:_MESSAGE_LIMIT])
-        return problem_response(
-            ServiceUnavailableError("The database is busy or away. Try again in a moment.")
-        )
-
-    for kind in (DBAPIError, PoolTimeoutError, asyncpg.PostgresError, OSError):
-        app.add_exception_handler(kind, _database)
+        return ServiceUnavailableError("Object storage is away. Try again in a moment.")
+    if not isinstance(error, _PASSING) or (isinstance(error, DBAPIError) and not _may_pass(error)):
+        raise error
+    log.warning("the database is unavailable", error=str(error)[:_MESSAGE_LIMIT])
+    return ServiceUnavailableError("The database is busy or away. Try again in a moment.")
 
 
 def _may_pass(error: DBAPIError) -> bool:

@@ -6,15 +6,19 @@ them, so that whatever a worker does too late changes nothing.
 
 import asyncio
 import hashlib
+from typing import Any
 from uuid import UUID
+
+from sqlalchemy import Row
 
 from app.artifacts.commits import CheckedObject, check_object, commit_objects, find_tickets
 from app.artifacts.errors import TicketNotFoundError
-from app.artifacts.tables import Artifact, UploadTicket
+from app.artifacts.tables import Artifact
 from app.artifacts.tickets import create_artifact_ticket
 from app.config import Settings
 from app.db.session import Database
 from app.jobs.attempts import AttemptService
+from app.jobs.fence import RunningAttempt, find_running, require_running
 from app.logs import get_logger
 from app.storage.base import ObjectStore, StorageUnavailableError
 from contract.artifacts import UploadTicketRequest
@@ -44,9 +48,9 @@ async def commit_artifact(
         ArtifactMismatchError: its size, SHA-256 or first bytes are not what was promised.
         AttemptSupersededError, AttemptGoneError, AttemptTokenError: not this worker's any more.
     """
-    async with database.transaction() as session:
-        await AttemptService(session, settings).lock_running(attempt_id, token)
-        tickets = await find_tickets(session, attempt_id, [ticket_id])
+    async with database.statements() as connection:
+        await require_running(connection, settings, attempt_id, token)
+        tickets = await find_tickets(connection, attempt_id, [ticket_id])
     if not tickets:
         raise TicketNotFoundError
     objects = await _check(store, tickets)
@@ -73,21 +77,20 @@ async def finish_attempt(
         AttemptNotFoundError, AttemptTokenError, AttemptSupersededError, AttemptGoneError,
         ReportConflictError, ResultIncompleteError: as `AttemptService.finish`.
     """
-    tickets: list[tuple[UploadTicket, bool]] = []
-    log_ticket: UploadTicket | None = None
+    tickets: list[Row[Any]] = []
+    log_ticket: Row[Any] | None = None
     content = (report.log or "").encode("utf-8", "replace")
-    async with database.transaction() as session:
-        attempts = AttemptService(session, settings)
+    async with database.statements() as connection:
         # A report that came before, or too late, is answered by `finish` alone.
-        running = await attempts.find_running(attempt_id, token)
-        if running:
+        running = await find_running(connection, settings, attempt_id, token)
+        if isinstance(running, RunningAttempt):
             if isinstance(report, AttemptSucceeded):
-                tickets = await find_tickets(session, attempt_id, report.artifact_ids)
+                tickets = await find_tickets(connection, attempt_id, report.artifact_ids)
             if content:
                 log_ticket = await create_artifact_ticket(
-                    session,
+                    connection,
                     settings,
-                    *running,
+                    running,
                     UploadTicketRequest(
                         kind=ArtifactKind.LOG,
                         name=RUN_LOG,
@@ -105,25 +108,23 @@ async def finish_attempt(
         )
 
 
-async def _check(
-    store: ObjectStore, tickets: list[tuple[UploadTicket, bool]]
-) -> list[CheckedObject]:
+async def _check(store: ObjectStore, tickets: list[Row[Any]]) -> list[CheckedObject]:
     """Check the objects of those that are not committed yet, some at once."""
     gate = asyncio.Semaphore(_CHECKS_AT_ONCE)
 
-    async def check(ticket: UploadTicket) -> CheckedObject:
+    async def check(ticket: Row[Any]) -> CheckedObject:
         async with gate:
             return await check_object(store, ticket)
 
-    waiting = [ticket for ticket, committed in tickets if not committed]
+    waiting = [ticket for ticket in tickets if not ticket.committed]
     return list(await asyncio.gather(*map(check, waiting)))
 
 
 async def _store_log(
-    store: ObjectStore, ticket: UploadTicket | None, content: bytes
+    store: ObjectStore, ticket: Row[Any] | None, content: bytes
 ) -> list[CheckedObject]:
     """Put a run's log into storage. How a run ended matters more: without a store it has none."""
-    if ticket is None or ticket.sha256 is None:
+    if ticket is None:
         return []
     try:
         etag = await store.write(ticket.object_key, content, ticket.media_type)

@@ -28,6 +28,7 @@ from app.jobs.errors import (
     ReportConflictError,
     ResultIncompleteError,
 )
+from app.jobs.fence import require_running
 from app.storage.base import ObjectStore
 from app.web.dependencies import SettingsDependency, StoreDependency
 from app.web.problems import problem_responses
@@ -180,13 +181,14 @@ async def artifact_ticket(  # noqa: PLR0917
     body: UploadTicketRequest,
     _: CurrentWorker,
     token: AttemptToken,
-    session: SessionDependency,
+    database: DatabaseDependency,
     settings: SettingsDependency,
     store: StoreDependency,
 ) -> UploadTicket:
     """A presigned URL for one PUT under the attempt's own keys."""
-    job, attempt = await AttemptService(session, settings).lock_running(attempt_id, token)
-    ticket = await create_artifact_ticket(session, settings, job, attempt, body)
+    async with database.statements() as connection:
+        attempt = await require_running(connection, settings, attempt_id, token)
+        ticket = await create_artifact_ticket(connection, settings, attempt, body)
     return UploadTicket(
         ticket_id=ticket.id,
         upload_url=store.presign_put(ticket.object_key, int(ARTIFACT_TICKET_LIFE.total_seconds())),

@@ -25,16 +25,23 @@ from app.workers.tables import ApiProcess
 
 log = get_logger(__name__)
 
-PULSE_SECONDS = 5.0
-SILENT_SECONDS = 15.0
-"""An API process not seen for this long does not answer workers."""
-
+LONGEST_SILENCE_SECONDS = 15.0
+_PULSES_IN_SILENCE = 3
 _FORGET_SECONDS = 86400.0
 
 
-def api_answers() -> ColumnElement[bool]:
+def silent_seconds(settings: Settings) -> float:
+    """For how long an API process is not seen when it counts as one that answers nobody.
+
+    At most half a lease, which is what a living worker's lease still lasts at any moment: so the
+    silence is noticed before any lease runs out in it.
+    """
+    return min(LONGEST_SILENCE_SECONDS, settings.lease_seconds / 2)
+
+
+def api_answers(settings: Settings) -> ColumnElement[bool]:
     """SQL: whether some API process has been alive lately."""
-    return exists().where(ApiProcess.seen_at > func.now() - seconds(SILENT_SECONDS))
+    return exists().where(ApiProcess.seen_at > func.now() - seconds(silent_seconds(settings)))
 
 
 async def beat(session: AsyncSession, settings: Settings, process_id: UUID) -> int:
@@ -44,7 +51,7 @@ async def beat(session: AsyncSession, settings: Settings, process_id: UUID) -> i
         How many leases were extended.
     """
     extended = 0
-    if not (await session.execute(select(api_answers()))).scalar_one():
+    if not (await session.execute(select(api_answers(settings)))).scalar_one():
         lost_time = (
             update(Attempt)
             .where(Attempt.status == AttemptStatus.RUNNING.value)
@@ -81,7 +88,7 @@ async def api_pulse(database: Database, settings: Settings) -> AsyncIterator[Non
                     log.info("leases extended after a silence of the API", attempts=extended)
             except Exception as error:  # noqa: BLE001  (the database may be away for a while)
                 log.warning("no pulse", error=f"{type(error).__name__}: {error}"[:300])
-            await asyncio.sleep(PULSE_SECONDS)
+            await asyncio.sleep(silent_seconds(settings) / _PULSES_IN_SILENCE)
 
     pulse = asyncio.create_task(keep_beating(), name="api-pulse")
     try:

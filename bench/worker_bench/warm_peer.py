@@ -21,6 +21,7 @@ from worker_vm.host_pool import HostPool
 from worker_vm.host_protocol import Run
 from worker_vm.logs import configure_logging
 from worker_vm.redis_link import PatientRetry, connect
+from worker_vm.spool_delivery import SpoolDelivery
 from worker_vm.warm_worker import WarmWorker
 from worker_vm.workspace import Workspace
 
@@ -78,6 +79,7 @@ def work(queue: str) -> None:
         retry=retry,
         run_host=run_host,
         workspace=workspace,
+        spool=SpoolDelivery(run_host),
         drain_seconds=0,
     )
     gc.collect()

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,6 +88,7 @@ def test_pages_answer(browser: httpx.Client, path: str) -> None:
 def test_another_site_changes_nothing(browser: httpx.Client) -> None:
     """Neither a link nor a form on another site requeues or deletes, although the login is sent."""
     assert browser.get("/requeue/cpu").status_code == 403
+    assert browser.head("/requeue/cpu").status_code == 403
     foreign = {"Sec-Fetch-Site": "cross-site"}
     assert browser.post("/requeue/cpu", headers=foreign).status_code == 403
     assert browser.post(f"/job/{FAILED}/delete", headers=foreign).status_code == 403
@@ -101,6 +103,23 @@ def test_requeued_task_is_still_json(browser: httpx.Client, settings: dict[str, 
         job = Job.fetch(FAILED, connection=client, serializer=JSONSerializer)
         assert job.args == ["a"]
         assert job.get_status() == "queued"
+
+
+def test_no_address_changes_anything_by_itself(settings: dict[str, str], tmp_path: Path) -> None:
+    """Nor does a GET requeue where the dashboard stands below another path."""
+    port = ports.free_port()
+    prefixed = settings | {"RQ_DASHBOARD_URL_PREFIX": "/rq"}
+    service = services.dashboard(prefixed, port, tmp_path).start(wait=False)
+    login = (settings["RQ_DASHBOARD_USERNAME"], settings["RQ_DASHBOARD_PASSWORD"])
+    try:
+        while services.http_status(port, "/rq/") != httpx.codes.UNAUTHORIZED:
+            assert service.running, service.describe_end()
+            time.sleep(0.05)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}/rq", auth=login) as client:
+            assert client.get("/").status_code == 200
+            assert client.get("/requeue/cpu").status_code == 403
+    finally:
+        service.stop()
 
 
 def test_missing_password_stops_it(settings: dict[str, str], tmp_path: Path) -> None:

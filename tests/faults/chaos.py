@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.faults import checker
 from tests.faults.clients import Clients
-from tests.faults.cluster import Cluster
+from tests.faults.cluster import DISPATCHERS, WORKERS, Cluster
 from tests.faults.nemesis import Nemesis
 from tests.faults.sampler import Sampler
 
@@ -74,10 +74,13 @@ class Report:
 def run(folder: Path, *, seconds: float, seed: int) -> Report:
     """Hurt a platform of its own for so long, let it recover, and check what has become of it."""
     with Cluster(folder) as cluster:
+        cluster.dispatcher(DISPATCHERS[1]).start()
+        for name in WORKERS[1:]:
+            cluster.worker(name).start()
         accounts = [cluster.add_account() for _ in range(USERS)]
         sampler = Sampler(cluster.dsn)
         clients = Clients(
-            cluster.stack.api_url,
+            cluster.api_url,
             accounts * THREADS_A_USER,
             seed,
             busy=lambda: sampler.unfinished > ENOUGH_WAITING,

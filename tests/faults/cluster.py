@@ -1,8 +1,9 @@
-"""The whole platform with two dispatchers and three workers that run a quick pipeline."""
+"""The whole platform as processes that run a quick pipeline and reach each other by proxies."""
 
 import json
 import random
 import secrets
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -11,8 +12,10 @@ from uuid import uuid4
 from app.accounts.keys import generate_key, hash_key, key_prefix
 from app.accounts.tables import KeyKind
 from devstack import ports, services
+from devstack.processes import Service
 from devstack.settings import fresh_settings
 from devstack.stack import Ports, Stack
+from tests.faults.proxy import FaultProxy
 
 MODEL = "quick-v1"
 LEASE_SECONDS = 5.0
@@ -27,6 +30,13 @@ PARAMETERS = {
     "properties": {
         "seconds": {"type": "number", "minimum": 0, "maximum": 60, "default": 0},
         "poison": {"type": "boolean", "default": False},
+        "noise_bytes": {"type": "integer", "minimum": 100, "maximum": 10_000_000, "default": 2000},
+        "picture": {
+            "type": "string",
+            "format": "upload",
+            "x-accept": ["image/png"],
+            "x-max-bytes": 10_000_000,
+        },
     },
 }
 
@@ -65,36 +75,86 @@ class Account:
 
 
 class Cluster:
-    """A stack made for being hurt. Start it as a context manager, in a thread that stays."""
+    """A stack made for being hurt. Start it as a context manager, in a thread that stays.
+
+    `ways` lead from API and dispatchers to Postgres (`database`), from dispatchers and workers to
+    Redis (`redis`), from workers and clients to the API (`api`) and to storage (`storage`).
+    """
 
     def __init__(self, folder: Path) -> None:
-        self.stack = Stack(folder, settings=settings(folder), listen=quiet_ports(), fast=True)
+        listen = quiet_ports()
+        self.stack = Stack(folder, settings=settings(folder), listen=listen, fast=True)
+        assert listen.api is not None
+        self._api_port = listen.api
+        self.ways: dict[str, FaultProxy] = {}
+        self._open = ExitStack()
 
     def __enter__(self) -> Self:
+        self._open.callback(self.stack.stop)
         try:
-            self.start_platform()
-            self.start_second_half()
+            self._start()
         except BaseException:
-            self.stack.stop()
+            self._open.close()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stack.stop()
+        self._open.close()
 
-    def start_platform(self) -> None:
-        """Servers, tables, the model, and one of each process."""
-        self.stack.start_servers()
-        self.stack.migrate()
+    @property
+    def api_url(self) -> str:
+        """The API as clients reach it."""
+        return self.ways["api"].url
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What the processes are told: to take the ways."""
+        direct = self.stack.settings
+        return direct | {
+            "DATABASE_URL": self.ways["database"].instead_of(direct["DATABASE_URL"]),
+            "REDIS_URL": self.ways["redis"].instead_of(direct["REDIS_URL"]),
+            "MINIO_PUBLIC_ENDPOINT": self.ways["storage"].url,
+            "API_URL": self.ways["api"].url,
+        }
+
+    def worker(self, name: str, **settings: str) -> Service:
+        """A worker that has not been started; it stops with the rest."""
+        logs, folder = self.stack.logs, self.stack.folder / name
+        self.stack.services[name] = services.worker(self.settings | settings, folder, logs, name)
+        return self.stack.services[name]
+
+    def dispatcher(self, name: str) -> Service:
+        """A dispatcher that has not been started; it stops with the rest."""
+        self.stack.services[name] = services.dispatcher(self.settings, self.stack.logs / name)
+        return self.stack.services[name]
+
+    def heal(self) -> None:
+        """Let everything pass everywhere."""
+        for way in self.ways.values():
+            way.heal()
+            way.drop_lost()
+
+    def _start(self) -> None:
+        """Servers, tables, the model, the ways, the API and one dispatcher and worker."""
+        stack = self.stack
+        stack.start_servers()
+        stack.migrate()
         self._add_model()
-        self.stack.start_services()
-
-    def start_second_half(self) -> None:
-        """The other dispatcher and the other workers."""
-        second = services.dispatcher(self.stack.settings, self.stack.logs / DISPATCHERS[1])
-        self.stack.services[DISPATCHERS[1]] = second.start()
-        for name in WORKERS[1:]:
-            self.stack.add_worker(name)
+        assert stack.postgres is not None
+        assert stack.redis is not None
+        assert stack.s3 is not None
+        api_port = self._api_port
+        ends = {
+            "database": stack.postgres.port,
+            "redis": stack.redis.port,
+            "storage": stack.s3.port,
+            "api": api_port,
+        }
+        for name, port in ends.items():
+            self.ways[name] = self._open.enter_context(FaultProxy(port, delay_seconds=0.2))
+        stack.services["api"] = services.api(self.settings, api_port, stack.logs).start()
+        self.dispatcher(DISPATCHERS[0]).start()
+        self.worker(WORKERS[0]).start()
 
     @property
     def dsn(self) -> str:

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import psutil  # type: ignore[import-untyped]
 import redis
@@ -15,8 +16,13 @@ from devstack import spawn
 from devstack.processes import Service
 from devstack.servers import EmbeddedServer
 from tests.faults.cluster import DISPATCHERS, LEASE_SECONDS, WORKERS, Cluster
+from tests.faults.proxy import Mode
 
 GONE_SECONDS = 20.0
+WAYS = ("database", "redis", "api", "storage")
+WAY_MODES = (Mode.DELAY, Mode.RESET, Mode.BLACK_HOLE, Mode.CUT_ANSWER)
+PEER_FORGETS = 0.5
+"""How often the end of a black hole is a reset, and not a silence for ever."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,7 @@ class Nemesis:
             ),
             "postgres connections cut": (2, self._cut_postgres),
             "storage killed": (2, lambda: self._kill_server(self._stack.s3, signal.SIGKILL)),
+            **{f"network: {mode}": (2, partial(self._break_way, mode)) for mode in WAY_MODES},
         }
 
     @property
@@ -91,6 +98,7 @@ class Nemesis:
         """End every fault and wait until all parts are ready."""
         for pending in self._pending:
             pending.undo()
+        self._cluster.heal()
         self._pending.clear()
         for server in self._stack.servers:
             server.start()
@@ -177,6 +185,23 @@ class Nemesis:
             return False
         with redis.Redis.from_url(self._stack.redis_url) as connection:
             connection.execute_command(*command.split())
+        return True
+
+    def _break_way(self, mode: Mode) -> bool:
+        """One way of the four is bad for a moment."""
+        name = self._one_of(WAYS)
+        if self._hurt(name):
+            return False
+        way = self._cluster.ways[name]
+        peer_forgets = self._dice.random() < PEER_FORGETS
+
+        def mend() -> None:
+            way.heal()
+            if peer_forgets:
+                way.drop_lost()
+
+        way.break_requests(mode)
+        self._later(self._dice.uniform(0.5, 4), name, mend)
         return True
 
     def _cut_postgres(self) -> bool:

@@ -110,11 +110,10 @@ async def test_push_that_was_not_recorded(
     """An attempt that was pushed by a dispatcher that then died is found, not pushed again."""
     person = await people.make()
     await stage.worker.report()
-    job = await person.job()
+    await person.job()
     async with stage.database.transaction() as session:
         admitted = await admit_jobs(session, settings)
     await queues.push(admitted)
-    assert (await attempts_of(stage.database, job["id"]))[0].pushed_at is None
 
     assert await dispatcher.push_lost() == 0
     assert redis.llen(QUEUE) == 1
@@ -139,19 +138,37 @@ async def test_task_that_was_pushed_twice(
     assert (await person.get(job["id"]))["status"] == "RUNNING"
 
 
+@pytest.mark.parametrize("until", [None, "1", "+inf"])
 async def test_task_whose_worker_died_after_the_pop(
-    people: People, stage: Stage, dispatcher: Dispatcher, redis: Redis
+    people: People, stage: Stage, dispatcher: Dispatcher, redis: Redis, until: str | None
 ) -> None:
-    """A task that was popped, and is nowhere since, is pushed again."""
+    """A task that was popped and never claimed is pushed again, whatever RQ's note says of it."""
     person = await people.make()
     await stage.worker.report()
     job = await person.job()
     await dispatcher.run_once()
     popped = redis.lpop(QUEUE)
+    if until is not None:  # by the clock of the worker that died
+        redis.zadd("rq:wip:cpu", {popped + b":execution": until})
 
     assert await dispatcher.push_lost() == 1
     assert redis.lrange(QUEUE, 0, -1) == [popped]
     assert str(await current_attempt_id(stage.database, job["id"])).encode() == popped
+
+
+async def test_task_that_was_popped_a_moment_ago(
+    people: People, stage: Stage, queues: RqQueues, settings: Settings, redis: Redis
+) -> None:
+    """A worker that has just taken a task has time to claim it."""
+    dispatcher = Dispatcher(stage.database, queues, settings)
+    person = await people.make()
+    await stage.worker.report()
+    await person.job()
+    await dispatcher.run_once()
+    redis.lpop(QUEUE)
+
+    assert [await dispatcher.push_lost() for _ in range(3)] == [0, 0, 0]
+    assert redis.llen(QUEUE) == 0
 
 
 @pytest.mark.parametrize("round_", range(5))

@@ -1,12 +1,8 @@
-"""Dispatching: limits, fairness, capacity, and pushing again what got lost."""
+"""Dispatching: limits, fairness and capacity."""
 
 import asyncio
-import json
-import zlib
-from collections import Counter
 
 import pytest
-from redis import Redis
 from sqlalchemy import text, update
 
 from app.config import Settings
@@ -16,38 +12,10 @@ from app.jobs.service import move_waiting_jobs
 from app.jobs.tables import Job
 from app.queueing.dispatcher import Dispatcher
 from app.queueing.rq_queue import RqQueues
-from contract.tasks import RUN_ATTEMPT
-from tests.support.jobs import attempts_of, current_attempt_id, dispatch, make_due, set_job
-from tests.support.people import People, Person
+from tests.support.crowds import many_jobs, many_workers
+from tests.support.jobs import active_jobs, current_attempt_id, dispatch, dispatched_order, set_job
+from tests.support.people import People
 from tests.support.worker import FakeWorker
-
-
-async def many_workers(worker: FakeWorker, count: int, queue: str = "cpu") -> None:
-    """Let so many workers live."""
-    for number in range(count):
-        await worker.report(name=f"worker-{number}", queue=queue)
-
-
-async def many_jobs(person: Person, count: int) -> list[str]:
-    """So many jobs of one user, oldest first."""
-    image = await person.upload()
-    return [(await person.job(input_params={"image_path": image}))["id"] for _ in range(count)]
-
-
-async def active_jobs(database: Database) -> Counter[object]:
-    """Jobs that hold a slot, by user."""
-    async with database.transaction() as session:
-        rows = await session.execute(text("SELECT user_id FROM jobs WHERE slot IS NOT NULL"))
-        return Counter(rows.scalars())
-
-
-async def dispatched_order(database: Database) -> list[str]:
-    """Jobs in the order of their dispatch."""
-    async with database.transaction() as session:
-        rows = await session.execute(
-            text("SELECT job_id FROM job_events WHERE type = 'job.dispatched' ORDER BY id")
-        )
-        return [str(job_id) for job_id in rows.scalars()]
 
 
 async def test_many_dispatchers_keep_the_limit(
@@ -210,211 +178,6 @@ async def test_a_free_slot_wakes_the_user(
     assert (await dispatched_order(database))[-1] == second
 
 
-async def test_only_ids_travel_through_redis(
-    people: People,
-    worker: FakeWorker,
-    database: Database,
-    dispatcher: Dispatcher,
-    redis: Redis,
-) -> None:
-    """The RQ job's id is the attempt's, its data is JSON and holds nothing but that id."""
-    ada = await people.make()
-    job = await ada.job()
-    await worker.report()
-
-    attempt_id = str(await dispatch(database, dispatcher, job["id"]))
-
-    assert redis.lrange("rq:queue:cpu", 0, -1) == [attempt_id.encode()]
-    stored = redis.hgetall(f"rq:job:{attempt_id}")
-    assert b"retries_left" not in stored
-    function, instance, args, kwargs = json.loads(zlib.decompress(stored[b"data"]))
-    assert (function, instance, args, kwargs) == (RUN_ATTEMPT, None, [attempt_id], {})
-
-
-async def test_creating_a_job_leaves_redis_alone(people: People, redis: Redis) -> None:
-    """Nothing is in Redis before the dispatcher puts it there."""
-    await (await people.make()).job()
-
-    assert redis.keys("*") == []
-
-
-async def test_flushed_redis_is_filled_again(
-    people: People,
-    worker: FakeWorker,
-    database: Database,
-    dispatcher: Dispatcher,
-    redis: Redis,
-) -> None:
-    """After FLUSHALL every attempt that nobody has claimed is pushed again, once."""
-    ada = await people.make()
-    await many_jobs(ada, 2)
-    await many_workers(worker, 2)
-    await dispatcher.run_once()
-    before = redis.lrange("rq:queue:cpu", 0, -1)
-    redis.flushall()
-
-    assert await dispatcher.push_lost() == 2
-
-    assert sorted(redis.lrange("rq:queue:cpu", 0, -1)) == sorted(before)
-    assert await dispatcher.push_lost() == 0
-
-
-async def test_claimed_attempts_are_not_pushed_again(
-    people: People,
-    worker: FakeWorker,
-    database: Database,
-    dispatcher: Dispatcher,
-    redis: Redis,
-) -> None:
-    """A flushed Redis does not matter to an attempt that runs."""
-    ada = await people.make()
-    job = await ada.job()
-    await worker.report()
-    await worker.start(await dispatch(database, dispatcher, job["id"]))
-    redis.flushall()
-
-    assert await dispatcher.push_lost() == 0
-
-
-async def test_redis_away_loses_nothing(
-    people: People,
-    worker: FakeWorker,
-    database: Database,
-    settings: Settings,
-    dispatcher: Dispatcher,
-    redis: Redis,
-) -> None:
-    """Attempts admitted while Redis is away are pushed when it is back."""
-    ada = await people.make()
-    job = await ada.job()
-    await worker.report()
-    nowhere = RqQueues("redis://127.0.0.1:1/0")
-    cut_off = Dispatcher(database, nowhere, settings, verify_after_seconds=0)
-
-    assert await cut_off.run_once() == 1
-    assert await cut_off.push_lost() == 0
-    await nowhere.close()
-    assert redis.keys("*") == []
-
-    assert await dispatcher.push_lost() == 1
-    attempt_id = await current_attempt_id(database, job["id"])
-    assert redis.lrange("rq:queue:cpu", 0, -1) == [str(attempt_id).encode()]
-
-
-async def test_half_taken_attempt_is_pushed_again(
-    people: People,
-    worker: FakeWorker,
-    database: Database,
-    dispatcher: Dispatcher,
-    redis: Redis,
-) -> None:
-    """An id that a killed worker left in the intermediate list goes back to the queue."""
-    ada = await people.make()
-    job = await ada.job()
-    await worker.report()
-    attempt_id = str(await dispatch(database, dispatcher, job["id"]))
-    redis.lmove("rq:queue:cpu", "rq:queue:cpu:intermediate", "LEFT", "RIGHT")
-
-    assert await dispatcher.push_lost() == 1
-
-    assert redis.lrange("rq:queue:cpu", 0, -1) == [attempt_id.encode()]
-    assert redis.llen("rq:queue:cpu:intermediate") == 0
-
-
-async def test_stranded_attempts_are_withdrawn(
-    people: People,
-    worker: FakeWorker,
-    database: Database,
-    dispatcher: Dispatcher,
-    redis: Redis,
-) -> None:
-    """When the last worker of a queue is gone, its unclaimed attempts give their slots back."""
-    ada = await people.make()
-    job = await ada.job()
-    await worker.report()
-    attempt_id = await dispatch(database, dispatcher, job["id"])
-    await worker.report(stopping=True)
-    async with database.transaction() as session:
-        await session.execute(text("UPDATE attempts SET dispatched_at = now() - interval '1 hour'"))
-
-    assert await dispatcher.withdraw_stranded() == 1
-
-    assert not await active_jobs(database)
-    assert redis.keys("rq:queue:cpu") == []
-    assert (await worker.claim(attempt_id)).status_code == 409
-    await worker.report(name="back-again")
-    again = await dispatch(database, dispatcher, job["id"])
-    assert again != attempt_id
-    assert (await worker.claim(again)).status_code == 200
-
-
-async def test_released_attempt_counts_no_failure(
-    people: People, worker: FakeWorker, database: Database, dispatcher: Dispatcher
-) -> None:
-    """A worker that hands an attempt back costs the job nothing but a moment."""
-    ada = await people.make()
-    job = await ada.job()
-    await worker.report()
-    spec = await worker.start(await dispatch(database, dispatcher, job["id"]))
-
-    answer = await worker.call(spec, "finish", {"outcome": "released", "reason": "draining"})
-
-    assert answer.json()["job_status"] == "QUEUED"
-    assert await dispatcher.run_once() == 0
-    await make_due(database, job["id"])
-    again = await worker.start(await dispatch(database, dispatcher, job["id"]))
-    assert (spec.attempt, again.attempt) == (1, 1)
-    assert [a.status for a in await attempts_of(database, job["id"])] == ["RELEASED", "RUNNING"]
-
-
-async def test_retries_wait_and_then_end(
-    people: People, worker: FakeWorker, database: Database, dispatcher: Dispatcher
-) -> None:
-    """A failing job waits 30 s, then 60 s, then has FAILED with its attempts spent."""
-    ada = await people.make()
-    job = await ada.job()
-    await worker.report()
-    waits = []
-    for _ in range(3):
-        spec = await worker.start(await dispatch(database, dispatcher, job["id"]))
-        answer = await worker.fail(spec)
-        if answer.json()["job_status"] == "QUEUED":
-            assert await dispatcher.run_once() == 0
-            async with database.transaction() as session:
-                wait = await session.execute(
-                    text(
-                        "SELECT extract(epoch FROM available_at - ("
-                        "SELECT max(finished_at) FROM attempts WHERE job_id = jobs.id)) FROM jobs"
-                    )
-                )
-                waits.append(float(wait.scalar_one()))
-            await make_due(database, job["id"])
-
-    ended = await ada.get(job["id"])
-    assert waits == [30, 60]
-    assert (ended["status"], ended["attempt"]) == ("FAILED", 3)
-    assert ended["error"] == {
-        "code": "PIPELINE_ERROR",
-        "message": "it broke",
-        "permanent": False,
-    }
-
-
-async def test_permanent_failure_is_not_retried(
-    people: People, worker: FakeWorker, database: Database, dispatcher: Dispatcher
-) -> None:
-    """A failure that the same input would bring again ends the job at once."""
-    ada = await people.make()
-    job = await ada.job()
-    await worker.report()
-    spec = await worker.start(await dispatch(database, dispatcher, job["id"]))
-
-    await worker.fail(spec, permanent=True)
-
-    ended = await ada.get(job["id"])
-    assert (ended["status"], ended["attempt"]) == ("FAILED", 1)
-
-
 async def test_slot_is_unique_whatever_the_code_does(people: People, database: Database) -> None:
     """The limit is in the schema: two active jobs of a user cannot share a slot."""
     ada = await people.make()
@@ -450,46 +213,6 @@ async def test_jobs_that_nobody_serves_stand_in_nobodys_way(
 
     assert await dispatcher.run_once() == 1
     assert await dispatched_order(database) == [job["id"]]
-
-
-async def test_two_queues_of_one_user_do_not_deadlock(
-    people: People, worker: FakeWorker, database: Database, dispatcher: Dispatcher
-) -> None:
-    """Jobs of one user on two queues can be put back at the same moment, many times over."""
-    ada = await people.make()
-    image = await ada.upload()
-    for _ in range(5):
-        jobs = [
-            await ada.job(model_id=model, input_params={"image_path": image})
-            for model in ("inflate-v1", "sf3d-v1")
-        ]
-        await worker.report()
-        await worker.report(name="gpu", queue="gpu", pipelines=("sf3d",))
-        specs = [
-            await worker.start(await dispatch(database, dispatcher, job["id"])) for job in jobs
-        ]
-        answers = await asyncio.gather(*(worker.fail(spec) for spec in specs))
-        assert [answer.json()["job_status"] for answer in answers] == ["QUEUED", "QUEUED"]
-        for job in jobs:
-            await ada.client.post(f"/api/v1/jobs/{job['id']}/cancel")
-
-
-async def test_a_job_that_everybody_hands_back_ends(
-    people: People, worker: FakeWorker, database: Database, dispatcher: Dispatcher
-) -> None:
-    """Ten releases in a row count as one failure, so that no job goes round for ever."""
-    ada = await people.make()
-    job = await ada.job()
-    await worker.report()
-    await set_job(database, job["id"], max_attempts=1)
-    for _ in range(10):
-        await make_due(database, job["id"])
-        spec = await worker.start(await dispatch(database, dispatcher, job["id"]))
-        await worker.call(spec, "finish", {"outcome": "released", "reason": "no GPU"})
-
-    ended = await ada.get(job["id"])
-    assert (ended["status"], ended["error"]["code"]) == ("FAILED", "NO_CAPABLE_WORKER")
-    assert "no GPU" in ended["error"]["message"]
 
 
 async def test_waiting_jobs_follow_their_model_to_another_queue(

@@ -5,18 +5,19 @@ from uuid import UUID
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from sqlalchemy import text
 
-from app.artifacts.errors import UploadExpiredError
-from app.config import Settings
 from app.db.session import Database
+from app.jobs.creation import Draft, JobWriter
 from app.jobs.schemas import JobIn
-from app.jobs.submission import RequestContext, check_request, create_job
+from app.jobs.submission import Submission
 from app.queueing.dispatcher import Dispatcher
 from app.queueing.retention import delete_unused_objects, expire_jobs
 from app.storage.base import ObjectStore
 from tests.support.jobs import dispatch
 from tests.support.people import People, Person
+from tests.support.rows import nothing_written
 from tests.support.worker import FakeWorker
 
 AGE_TICKETS = text(
@@ -136,16 +137,21 @@ async def test_running_jobs_never_expire(
 
 
 async def test_upload_that_expires_while_a_job_is_made_is_refused(
-    ada: Person, database: Database, store: ObjectStore, settings: Settings
+    ada: Person, database: Database, store: ObjectStore, app: FastAPI
 ) -> None:
     """Retention that is quicker than the creation of a job leaves no job without its input."""
     image = await ada.upload()
     principal = await ada.principal(database)
     request = JobIn(model_id="inflate-v1", input_params={"image_path": image})
-    checked = await check_request(database, store, principal, request)
+    submission: Submission = app.state.submission
+    writer: JobWriter = app.state.job_writer
+    checked = await submission.check(principal, request)
     await let_everything_age(database)
     assert await delete_unused_objects(database, store) == 1
 
-    with pytest.raises(UploadExpiredError):
-        async with database.transaction() as session:
-            await create_job(session, principal, checked, RequestContext("r", "t"))
+    draft = Draft(
+        checked.known, checked.input_params, None, "request", "trace", uploads=checked.uploads
+    )
+    async with nothing_written(database):
+        row = await writer.write(principal, draft)
+    assert (row["id"], row["kept"]) == (None, [])

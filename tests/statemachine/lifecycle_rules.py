@@ -262,6 +262,15 @@ class Lifecycle(RuleBasedStateMachine):
             self.finish(job.live, report)
         return begun
 
+    @rule(target=claimed, attempt=claimed, report=st.sampled_from(sorted(REPORTS)))
+    def come_back_too_late(self, attempt: Attempt, report: str) -> MultipleResults[Attempt]:
+        """A worker that was given up reports while its job runs elsewhere."""
+        self.let_lease_end(attempt)
+        self.rescue()
+        begun = self.run(attempt.job)
+        self.finish(attempt, report)
+        return begun
+
     @rule(attempt=claimed)
     def finish_again(self, attempt: Attempt) -> None:
         """The same report again changes nothing."""

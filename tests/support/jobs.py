@@ -1,9 +1,10 @@
 """Looking behind the API: rows that no client sees, and moments that take too long to wait for."""
 
+from collections import Counter
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 
 from app.db.session import Database
 from app.jobs.repository import announce_waiting_job, seconds
@@ -61,3 +62,19 @@ async def attempts_of(database: Database, job_id: object) -> list[Attempt]:
                 )
             ).scalars()
         )
+
+
+async def active_jobs(database: Database) -> Counter[object]:
+    """Jobs that hold a slot, by user."""
+    async with database.transaction() as session:
+        rows = await session.execute(text("SELECT user_id FROM jobs WHERE slot IS NOT NULL"))
+        return Counter(rows.scalars())
+
+
+async def dispatched_order(database: Database) -> list[str]:
+    """Jobs in the order of their dispatch."""
+    async with database.transaction() as session:
+        rows = await session.execute(
+            text("SELECT job_id FROM job_events WHERE type = 'job.dispatched' ORDER BY id")
+        )
+        return [str(job_id) for job_id in rows.scalars()]

@@ -102,6 +102,12 @@ class Scripted(Pipeline):
         path.write_text(json.dumps(told))
         report.artifact(ArtifactKind.MANIFEST, path, "application/json")
 
+    def _manifest(self, text: str, job: RunInput, report: Reporter, _: Any) -> None:
+        """Hand over a manifest of any content."""
+        path = job.work_dir / "manifest.json"
+        path.write_text(text)
+        report.artifact(ArtifactKind.MANIFEST, path, "application/json")
+
     def _metric(self, pair: list[Any], _: Any, __: Any, metrics: dict[str, Any]) -> None:
         metrics[pair[0].replace("$ODD", ODD)] = float(pair[1])
 
@@ -196,6 +202,15 @@ class Scripted(Pipeline):
         partial = Path(f"{path}.part")
         partial.write_text(str(child.pid))
         partial.rename(path)
+
+    def _start_daemon(self, path: str, *_: Any) -> None:
+        """Start a process in a session of its own whose parent ends; its id goes to a file."""
+        script = f"setsid sleep 300 & echo $! > {path}.part; mv {path}.part {path}"
+        subprocess.run(["sh", "-c", script], check=True)
+
+    def _start_orphan(self, *_: Any) -> None:
+        """Start a process that ends after its parent."""
+        subprocess.run(["sh", "-c", "setsid sleep 0.05 &"], check=True)
 
 
 class Unavailable(Scripted):

@@ -12,6 +12,7 @@ from worker_support import content, do, gone, meanwhile, names, until
 
 from worker_vm import host_pool, host_process
 from worker_vm.backoff import RetryPolicy
+from worker_vm.control import RunControl
 from worker_vm.host_pool import HostPool, PipelineUnavailableError
 from worker_vm.runner import RunHost, run_attempt
 
@@ -51,7 +52,7 @@ def test_many_runs_share_one_process_and_one_setup(
 def test_a_pipeline_may_be_loaded_at_the_start(make_pool: MakePool) -> None:
     """What is preloaded is told to be warm before its first run."""
     pool = make_pool(preload=("scripted", "nowhere"))
-    pool.ensure_started()
+    pool.await_started()
 
     def warm() -> list[str]:
         return [status.name for status in pool.statuses() if status.warm]
@@ -170,8 +171,7 @@ def test_processes_that_hold_the_output_open_block_nothing(
         assert run_attempt(host, platform.attempt_id) in {"failed", "cancelled"}
     grandchild = int(path.read_text())
     counted(platform, host)
-    if not own_session:
-        until(lambda: gone(grandchild), "end of what the run had started")
+    until(lambda: gone(grandchild), "end of what the run had started")
 
 
 @pytest.mark.parametrize(
@@ -255,21 +255,68 @@ def test_a_host_that_cannot_start_is_tried_again_later(
     """Its pipelines say why, the others run, and each failure makes the next try later."""
     monkeypatch.setattr(host_pool, "_RESPAWN", RetryPolicy(first_wait=600, longest_wait=60_000))
     pool = make_pool(WORKER_PIPELINES=f"alien=a:B@{python} inflate=scripted_pipeline:Scripted")
-    pool.ensure_started()
+    pool.await_started()
     (alien,) = [status for status in pool.statuses() if status.name == "alien"]
     assert not alien.runnable
     assert python in alien.reasons[0]
     with pytest.raises(PipelineUnavailableError, match=python):
-        pool.require("alien")
+        pool.require("alien", RunControl())
     assert pool.able
-    assert pool.require("inflate").alive
-    pool.ensure_started()
+    assert pool.require("inflate", RunControl()).ready
+    pool.await_started()
     assert pool._failures[python] == 1, "it was tried again at once"
     first = pool._respawn_at[python]
     pool._respawn_at.clear()
-    pool.ensure_started()
+    pool.await_started()
     assert pool._failures[python] == 2
     assert pool._respawn_at[python] > first
+
+
+@pytest.fixture
+def slow_python(tmp_path: Path) -> str:
+    """A program that starts and never says anything."""
+    path = tmp_path / "slow-python"
+    path.write_text("#!/bin/sh\nexec sleep 600\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_a_slow_start_holds_up_nobody_else(
+    platform: Platform, host: RunHost, make_pool: MakePool, slow_python: str
+) -> None:
+    """While one host starts, another one runs."""
+    host.pool = make_pool(
+        WORKER_PIPELINES="scripted=scripted_pipeline:Scripted "
+        f"inflate=scripted_pipeline:Scripted@{slow_python}"
+    )
+    counted(platform, host)
+    assert [h.starting for h in host.pool._hosts if h.python == slow_python] == [True]
+    assert host.pool._failures == {}
+
+
+def test_a_run_that_waits_for_its_host_can_be_cancelled(
+    platform: Platform, host: RunHost, make_pool: MakePool, slow_python: str
+) -> None:
+    """A stop is obeyed although the host of the run has not started."""
+    host.pool = make_pool(
+        WORKER_PIPELINES="scripted=scripted_pipeline:Scripted "
+        f"inflate=scripted_pipeline:Scripted@{slow_python}"
+    )
+    platform.spec |= {"pipeline": "inflate", "heartbeat_seconds": 0.2}
+    platform.cancel_requested = True
+    assert run_attempt(host, platform.attempt_id) == "cancelled"
+    assert host.pool._failures == {}
+
+
+def test_a_start_that_takes_too_long_has_failed(
+    make_pool: MakePool, slow_python: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that is not ready in time is killed, and its pipelines say why."""
+    monkeypatch.setattr(host_process, "START_SECONDS", 0.2)
+    pool = make_pool(WORKER_PIPELINES=f"inflate=a:B@{slow_python}")
+    pool.await_started()
+    assert pool.hopeless
+    assert "took more than" in pool.statuses()[0].reasons[0]
 
 
 def test_crashes_in_a_row_make_the_next_start_wait(
@@ -297,7 +344,7 @@ def test_a_careless_pipeline_hides_no_other(make_pool: MakePool) -> None:
     pool = make_pool(
         WORKER_PIPELINES="careless=scripted_pipeline:Careless scripted=scripted_pipeline:Scripted"
     )
-    pool.ensure_started()
+    pool.await_started()
     runnable = {status.name: status.runnable for status in pool.statuses()}
     assert runnable["scripted"]
     assert not runnable["careless"]

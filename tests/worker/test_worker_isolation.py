@@ -11,6 +11,7 @@ import pytest
 from fake_platform import Platform
 from worker_support import PLUGINS, REPOSITORY, content, do, host_environment
 
+from worker_vm.control import RunControl
 from worker_vm.host_pool import HostPool
 from worker_vm.runner import RunHost, run_attempt
 
@@ -44,6 +45,7 @@ def test_a_pipeline_may_have_a_python_of_its_own(
     told = json.loads(content(platform, "told.json"))
     assert told["python"] == bare_python
     assert not [name for name in told["modules"] if name.partition(".")[0] == "pydantic"]
+    host.pool.await_started()
     (inflate,) = [status for status in host.pool.statuses() if status.name == "inflate"]
     assert inflate.runnable, "the worker's own Python is not touched by it"
 
@@ -69,9 +71,9 @@ def test_one_process_for_each_python(make_pool: MakePool, bare_python: str) -> N
         WORKER_PIPELINES="one=scripted_pipeline:Scripted two=scripted_pipeline:Scripted "
         f"three=scripted_pipeline:Scripted@{bare_python}"
     )
-    pool.ensure_started()
-    assert pool.require("one") is pool.require("two")
-    assert pool.require("one").pid != pool.require("three").pid
+    one, two, three = (pool.require(name, RunControl()) for name in ("one", "two", "three"))
+    assert one is two
+    assert one.pid != three.pid
 
 
 def test_the_worker_imports_no_pipeline(tmp_path: Path) -> None:
@@ -87,7 +89,6 @@ class Deaf:
     def advanced(self, *_): pass
     produced = restarted = free_other_memory = advanced
 pool = HostPool()
-pool.ensure_started()
 folder = Path(sys.argv[1])
 told = Run("scripted", "0" * 32, "m", "1", {"do": [["count", 0]]}, None, {}, str(folder))
 assert pool.run(told, lambda free: Deaf(), RunControl()).outcome == "succeeded"

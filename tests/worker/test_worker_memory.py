@@ -1,12 +1,16 @@
 """Memory: what is dropped to make room, when a process is replaced, and what follows an error."""
 
 import json
+import os
+import signal
 from collections.abc import Callable
+from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_platform import Platform
-from worker_support import content, do, names
+from worker_support import content, do, gone, names, until
 
 from contract.attempts import AttemptHeartbeat
 from worker_vm.host_pool import HostPool
@@ -53,6 +57,76 @@ def test_one_pipeline_may_be_larger_than_the_budget(
         assert run(platform, host, ["count", 0], pipeline=pipeline) == "succeeded"
         assert warm(host) == {pipeline}
     assert platform.outcome.metrics["setups"] == 2
+
+
+def test_the_budget_is_that_of_all_hosts(
+    platform: Platform, host: RunHost, make_pool: MakePool, bare_python: str
+) -> None:
+    """What was used least recently makes room, whichever Python it runs in; its process stays."""
+    host.pool = make_pool(
+        SCRIPTED_MIB="200",
+        WORKER_MEMORY_BUDGET_MIB="550",
+        WORKER_PIPELINES="one=scripted_pipeline:Scripted two=scripted_pipeline:Scripted "
+        f"far=scripted_pipeline:Scripted@{bare_python}",
+    )
+    run(platform, host, ["count", 0], pipeline="one")
+    first = platform.outcome.metrics["pid"]
+    run(platform, host, pipeline="two")
+    assert warm(host) == {"one", "two"}
+    run(platform, host, ["count", 0], pipeline="far")
+    far = platform.outcome.metrics["pid"]
+    assert warm(host) == {"two", "far"}
+    run(platform, host, ["count", 0], pipeline="two")
+    assert platform.outcome.metrics == {"pid": first, "setups": 2, "runs": 3}
+    run(platform, host, ["count", 0], pipeline="one")
+    assert platform.outcome.metrics["pid"] == first
+    assert warm(host) == {"one", "two"}
+    run(platform, host, ["count", 0], pipeline="far")
+    assert platform.outcome.metrics == {"pid": far, "setups": 2, "runs": 2}
+
+
+def test_a_host_that_keeps_its_memory_is_ended(
+    platform: Platform, host: RunHost, make_pool: MakePool, bare_python: str, tmp_path: Path
+) -> None:
+    """One that does not answer when it should give memory back is replaced."""
+    host.pool = make_pool(
+        SCRIPTED_MIB="200",
+        WORKER_MEMORY_BUDGET_MIB="300",
+        WORKER_PIPELINES="one=scripted_pipeline:Scripted "
+        f"far=scripted_pipeline:Scripted@{bare_python}",
+    )
+    run(platform, host, ["count", 0], pipeline="far")
+    far = int(platform.outcome.metrics["pid"])
+    os.kill(far, signal.SIGSTOP)
+    assert run(platform, host, pipeline="one") == "succeeded"
+    assert gone(far)
+    assert warm(host) == {"one"}
+    assert run(platform, host, pipeline="far") == "succeeded"
+    assert warm(host) == {"far"}
+
+
+def test_preloaded_pipelines_share_the_budget(
+    make_pool: MakePool, bare_python: str, process_log: StringIO
+) -> None:
+    """What is loaded before it is needed makes room like anything else."""
+    pool = make_pool(
+        preload=("one", "far"),
+        SCRIPTED_MIB="200",
+        WORKER_MEMORY_BUDGET_MIB="300",
+        WORKER_PIPELINES="one=scripted_pipeline:Scripted "
+        f"far=scripted_pipeline:Scripted@{bare_python}",
+    )
+
+    def settled() -> bool:
+        pool.ensure_started()
+        said = process_log.getvalue()
+        return (
+            "one is set up" in said
+            and "far is set up" in said
+            and sum(status.warm for status in pool.statuses()) == 1
+        )
+
+    until(settled, "loading of both, and dropping of one")
 
 
 def pids(platform: Platform, host: RunHost, count: int) -> list[float]:
@@ -111,30 +185,65 @@ def test_out_of_memory_is_tried_again_alone(
     assert "memory did not suffice" in content(platform, "run.log").decode()
 
 
-def test_out_of_memory_twice_is_tried_smaller(platform: Platform, host: RunHost) -> None:
-    """The third try has the pipeline's smaller settings, and is told what was asked for."""
-    smaller = {"do": [["artifact", "still.png"], ["tell_job", "told.json"]], "resolution": 512}
-    assert (
-        run(
-            platform,
-            host,
-            ["artifact", "still.png"],
-            ["exhaust_memory", 2],
-            resolution=1024,
-            smaller=smaller,
-        )
-        == "succeeded"
-    )
+def test_out_of_memory_twice_is_tried_smaller(
+    platform: Platform, host: RunHost, make_pool: MakePool
+) -> None:
+    """The second try is alone, the third has the smaller settings; the manifest says so."""
+    host.pool = make_pool()
+    run(platform, host, pipeline="other")
+    smaller = {
+        "do": [["artifact", "still.png"], ["tell_job", "told.json"], ["manifest", '{"mesh": 1}']],
+        "resolution": 512,
+    }
+    asked = {"resolution": 1024, "smaller": smaller}
+    steps = (["artifact", "still.png"], ["exhaust_memory", 2])
+    assert run(platform, host, *steps, **asked) == "succeeded"
+    assert warm(host) == {"scripted"}
+    log = content(platform, "run.log").decode()
+    assert log.index("with nothing else loaded") < log.index("trying smaller settings")
     told = json.loads(content(platform, "told.json"))
     assert told["params"]["resolution"] == 512
     assert told["reduced_from"]["resolution"] == 1024
+    assert json.loads(content(platform, "manifest.json")) == {
+        "mesh": 1,
+        "run": {"params": smaller, "reduced_from": {"do": list(steps), **asked}, "try": 3},
+    }
     assert names(platform) == [
         "still.png",
         "still-2.png",
         "still-3.png",
         "told.json",
+        "manifest.json",
         "run.log",
     ]
+
+
+def test_a_reduced_run_without_a_manifest_gets_one(platform: Platform, host: RunHost) -> None:
+    """What was really used is recorded even if the pipeline records nothing."""
+    smaller = {"do": [["artifact", "still.png"]], "resolution": 512}
+    assert run(platform, host, ["exhaust_memory", 2], resolution=9, smaller=smaller) == "succeeded"
+    (record,) = [record for record in platform.records if record.kind == "manifest"]
+    assert json.loads(content(platform, record.name))["run"]["params"] == smaller
+
+
+@pytest.mark.parametrize("text", ["no json", "[1]", '"text"', "[" * 100_000])
+def test_a_manifest_that_is_no_object_is_left_alone(
+    platform: Platform, host: RunHost, text: str
+) -> None:
+    """Whatever else a pipeline calls its manifest is kept as it is."""
+    assert run(platform, host, ["manifest", text]) == "succeeded"
+    assert content(platform, "manifest.json").decode() == text
+
+
+def test_a_manifest_names_the_parameters_of_any_run(platform: Platform, host: RunHost) -> None:
+    """A run that had enough memory has nothing to hide either."""
+    steps = [["manifest", "{}"]]
+    assert run(platform, host, *steps, seed=7) == "succeeded"
+    assert json.loads(content(platform, "manifest.json"))["run"] == {
+        "params": {"do": steps, "seed": 7},
+        "reduced_from": None,
+        "try": 1,
+    }
 
 
 @pytest.mark.parametrize("offers_less", [False, True])

@@ -17,6 +17,7 @@ from worker_vm.host_protocol import (
     Ended,
     Event,
     Loaded,
+    Memory,
     MemoryFreed,
     MemoryNeeded,
     PipelineReport,
@@ -25,12 +26,16 @@ from worker_vm.host_protocol import (
     ProtocolError,
     Ready,
     Reduced,
+    RoomMade,
+    RoomWanted,
     Run,
+    Unload,
     decode,
     encode,
 )
 
 PARAMS = {"seed": 7, "image_path": "uploads/ü.png", "nested": [{"a": None}, 1.5, True]}
+MEMORY = Memory("cuda", 2048, 16384)
 MESSAGES: list[Command | Event] = [
     Prepare("inflate"),
     Run(
@@ -45,9 +50,13 @@ MESSAGES: list[Command | Event] = [
         number=3,
     ),
     Cancel(),
+    Unload("other"),
+    RoomMade("other"),
+    RoomMade(None),
     MemoryFreed(),
     Ready("3.11.7", [PipelineReport("inflate", "1.0.0", ["There is no GPU."], 0.5)]),
-    Loaded(["inflate", "other"]),
+    Loaded(["inflate", "other"], MEMORY),
+    RoomWanted("inflate", MEMORY),
     Advanced(12.5, "mesh", None),
     Produced("model_3d", "/folder/w/1/model.glb", "model/gltf-binary"),
     MemoryNeeded(1024),
@@ -60,7 +69,7 @@ ANY_MESSAGE = st.one_of(
     st.sampled_from(MESSAGES),
     st.builds(Advanced, st.floats(allow_nan=False), TEXTS, st.none() | TEXTS),
     st.builds(Produced, TEXTS, TEXTS, TEXTS),
-    st.builds(Loaded, st.lists(TEXTS)),
+    st.builds(Loaded, st.lists(TEXTS), st.just(MEMORY)),
 )
 
 
@@ -87,7 +96,17 @@ def test_every_kind_of_message_is_tried() -> None:
         b'{"type": []}',
         b'{"type": "Nothing"}',
         b'{"type": "Loaded"}',
-        b'{"type": "Loaded", "pipelines": [], "more": 1}',
+        b'{"type": "Loaded", "pipelines": []}',
+        b'{"type": "Loaded", "pipelines": [], "memory": 3}',
+        (
+            b'{"type": "Loaded", "pipelines": [[]], "memory": {"device": "cuda", "used_mib": 1, '
+            b'"budget_mib": 1}}'
+        ),
+        (
+            b'{"type": "RoomWanted", "pipeline": "x", "memory": {"device": "cuda", "used_mib": '
+            b'Infinity, "budget_mib": 1}}'
+        ),
+        b'{"type": "MemoryFreed", "more": 1}',
         b'{"type": "Ready", "python": "3", "pipelines": 3}',
         b'{"type": "Ready", "python": "3", "pipelines": [{}]}',
         b"[" * 100_000,

@@ -11,7 +11,17 @@ import redis
 from fake_platform import Platform
 from rq import Queue
 from rq.job import JobStatus
-from worker_support import Start, WorkerProcess, do, gone, push, status, until, worker_names
+from worker_support import (
+    Start,
+    WorkerProcess,
+    children,
+    do,
+    gone,
+    push,
+    status,
+    until,
+    worker_names,
+)
 
 from devstack.servers import RedisServer
 
@@ -22,6 +32,30 @@ def test_an_idle_worker_stops_when_asked(connection: redis.Redis, start: Start) 
     until(lambda: worker_names(connection))
     assert worker.stop() == 0
     assert worker_names(connection) == []
+
+
+def test_a_worker_whose_host_starts_slowly_stops_when_asked(
+    platform: Platform, start: Start, tmp_path: Path
+) -> None:
+    """SIGTERM is obeyed before a host is ready, and before it is given up."""
+    slow = tmp_path / "slow-python"
+    slow.write_text("#!/bin/sh\nexec sleep 600\n")
+    slow.chmod(0o755)
+    worker = start(WORKER_PIPELINES=f"inflate=a:B@{slow}")
+    until(lambda: children(worker.popen.pid), "start of a host")
+    (child,) = children(worker.popen.pid)
+    assert worker.stop() == 0
+    assert "host.not_started" not in worker.log()
+    assert gone(child)
+
+
+def test_a_burst_ends_if_no_host_starts(platform: Platform, queue: Queue, start: Start) -> None:
+    """A worker that can run nothing leaves the task to others, and says so by its status."""
+    job = push(queue, platform.attempt_id)
+    worker = start("--burst", WORKER_PIPELINES="inflate=a:B@/bin/false")
+    assert worker.wait() == 1
+    assert "worker.unable" in worker.log()
+    assert queue.job_ids == [job.id]
 
 
 def test_a_busy_worker_drains(

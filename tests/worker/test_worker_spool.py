@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 from fake_platform import LOST, Platform, Reply
-from worker_support import do, meanwhile, names, until
+from rq import Queue
+from rq.job import JobStatus
+from worker_support import Start, do, meanwhile, names, push, status, until
 
-from worker_vm import spool
+from worker_vm import spool, spool_delivery
 from worker_vm.backoff import RetryPolicy
 from worker_vm.runner import RunHost, deliver_spooled, run_attempt
 from worker_vm.spool import OUTCOME
@@ -101,6 +103,73 @@ def test_the_next_worker_takes_over(
     assert len({seen.body for seen in platform.requests("finish")[-3:]}) == 1
     heir.close()
     assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_a_living_worker_tries_again(
+    platform: Platform, host: RunHost, workspace: Workspace
+) -> None:
+    """What fails again waits longer each time, and is delivered once, however often it is told."""
+    delivery = SpoolDelivery(host, retry=RetryPolicy(first_wait=0.1, longest_wait=0.4))
+    delivery.start()
+    folder = leave_undelivered(platform, host)
+    platform.seen.clear()
+    platform.faults["finish"] = [401, 401, LOST]
+    delivery.take(workspace.clear())
+    delivery.take(workspace.clear())
+    until(lambda: not folder.exists())
+    delivery.take([folder])
+    delivery.stop()
+    assert platform.outcome.outcome == "succeeded"
+    reports = [seen.body for seen in platform.requests("finish")]
+    assert len(reports) == 4, "two refused, one obeyed without an answer, and its repeat"
+    assert reports[-1] == reports[-2] == platform.finished
+    assert names(platform) == ["still.png", "run.log"]
+    workspace.close()
+
+
+def test_one_that_nobody_takes_keeps_no_other(
+    platform: Platform, host: RunHost, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder whose delivery breaks is tried again later, after the others."""
+    good = leave_undelivered(platform, host)
+    bad = workspace.folder / "run-bad"
+    bad.mkdir()
+    (bad / OUTCOME).write_text("{}")
+    tried: list[Path] = []
+
+    def deliver(run_host: RunHost, folder: Path) -> str:
+        tried.append(folder)
+        if folder == bad and tried.count(bad) < 3:
+            raise RuntimeError("it is broken")
+        return deliver_spooled(run_host, folder)
+
+    monkeypatch.setattr(spool_delivery, "deliver_spooled", deliver)
+    delivery = SpoolDelivery(host, [bad, good], RetryPolicy(first_wait=0.05, longest_wait=0.05))
+    delivery.start()
+    until(lambda: not bad.exists())
+    delivery.stop()
+    assert tried == [bad, good, bad, bad]
+    assert platform.outcome.outcome == "succeeded"
+    workspace.close()
+
+
+def test_a_worker_delivers_later_what_was_refused(
+    platform: Platform, queue: Queue, start: Start, runs: Path
+) -> None:
+    """A result that a refused key kept back arrives when the key is taken, without a restart."""
+    do(platform, ["artifact", "still.png"])
+    platform.faults["finish"] = [401]
+    job = push(queue, platform.attempt_id)
+    worker = start()
+    until(lambda: status(job) is JobStatus.FINISHED)
+    assert job.latest_result().return_value == "undelivered"
+    assert list(runs.glob(f"*/*/{OUTCOME}"))
+    platform.wait_for(lambda: platform.finished)
+    until(lambda: "spool.delivered" in worker.log())
+    assert platform.outcome.outcome == "succeeded"
+    assert len(platform.requests("claim")) == 1
+    assert worker.stop() == 0
+    assert list(runs.iterdir()) == []
 
 
 def test_a_living_workers_results_are_its_own(

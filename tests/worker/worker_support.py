@@ -35,6 +35,11 @@ def host_environment(**settings: str) -> dict[str, str]:
     return {**os.environ, **ours, **settings}
 
 
+def children(pid: int) -> list[int]:
+    """The processes that one has started, oldest first."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 class WorkerProcess:
     """A worker started as its own process, with its log."""
 
@@ -72,12 +77,14 @@ class WorkerProcess:
         self.popen.kill()
         self.wait()
 
+    def guard(self) -> int:
+        """The process above the one that runs its pipelines."""
+        (guard,) = children(self.popen.pid)
+        return guard
+
     def host(self) -> int:
         """The process that runs its pipelines."""
-        pid = self.popen.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        assert len(children) == 1, children
-        return int(children[0])
+        return children(self.guard())[0]
 
     def close(self) -> None:
         """End it for certain."""

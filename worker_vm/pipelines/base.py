@@ -46,7 +46,8 @@ class Reporter(Protocol):
     def artifact(self, kind: ArtifactKind, path: Path, media_type: str) -> None:
         """Hand over a finished file; it is uploaded in the background under its file name.
 
-        The file must stay unchanged until the run ends.
+        The file must stay unchanged until the run ends. A manifest that is a JSON object gets a
+        section `run`, which says with what parameters the run was made.
 
         Raises:
             RunCancelledError: the run should stop now.
@@ -67,8 +68,8 @@ class RunInput:
     work_dir: Path
     """Private and writable; removed after the run."""
     reduced_from: Mapping[str, Any] | None = None
-    """What was asked for, where `params` are smaller because memory did not suffice; a pipeline
-    that offers smaller settings says so in its manifest."""
+    """What was asked for, where `params` are smaller because memory did not suffice. The host
+    writes both into the manifest."""
     checkpoint: Path | None = None
     """What an earlier attempt of the job left to go on from; hostile until checked."""
 

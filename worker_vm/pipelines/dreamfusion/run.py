@@ -214,9 +214,6 @@ class Run:
                 "partial": partial,
                 "prompt": self._job.prompt,
                 "parameters": self._parameters.model_dump(mode="json"),
-                "reduced_from": None
-                if self._job.reduced_from is None
-                else dict(self._job.reduced_from),
                 "seed": self._parameters.seed,
                 "guidance": self._guidance,
                 "steps": self._distillation.step,

@@ -1,0 +1,110 @@
+"""Which answer leads to which request: the links of the OpenAPI document (3.1, "Link Object").
+
+Clients' tools draw them; and the tests of the document follow them.
+"""
+
+from typing import Any
+
+from fastapi import FastAPI
+
+_CLIENT, _ATTEMPT = "/api/v1", "/worker/v1/attempts/{attempt_id}"
+_JOB = f"{_CLIENT}/jobs/{{job_id}}"
+
+_JOB_ID = {"job_id": "$response.body#/id"}
+_SAME_JOB = {"job_id": "$request.path.job_id"}
+_CLAIMED = {
+    "attempt_id": "$response.body#/attempt_id",
+    "X-Attempt-Token": "$response.body#/attempt_token",
+}
+_SAME_ATTEMPT = {
+    "attempt_id": "$request.path.attempt_id",
+    "X-Attempt-Token": "$request.header.X-Attempt-Token",
+}
+
+
+def _link(
+    method: str, path: str, parameters: dict[str, str] | None = None, body: object = None
+) -> dict[str, Any]:
+    pointer = path.replace("~", "~0").replace("/", "~1")
+    link: dict[str, Any] = {"operationRef": f"#/paths/{pointer}/{method}"}
+    if parameters:
+        link["parameters"] = parameters
+    if body is not None:
+        link["requestBody"] = body
+    return link
+
+
+def _of_job(parameters: dict[str, str]) -> dict[str, Any]:
+    return {
+        "job": _link("get", _JOB, parameters),
+        "events": _link("get", f"{_JOB}/events", parameters),
+        "artifacts": _link("get", f"{_JOB}/artifacts", parameters),
+        "download": _link("get", f"{_JOB}/download", parameters),
+        "cancel": _link("post", f"{_JOB}/cancel", parameters),
+        "retry": _link("post", f"{_JOB}/retry", parameters),
+    }
+
+
+def _of_attempt(parameters: dict[str, str]) -> dict[str, Any]:
+    return {
+        "heartbeat": _link("post", f"{_ATTEMPT}/heartbeat", parameters),
+        "uploadTicket": _link("post", f"{_ATTEMPT}/upload-tickets", parameters),
+        "finish": _link("post", f"{_ATTEMPT}/finish", parameters),
+    }
+
+
+_LINKS: dict[tuple[str, str], dict[str, Any]] = {
+    ("post", f"{_CLIENT}/jobs/upload-ticket"): {
+        "createJob": _link(
+            "post",
+            f"{_CLIENT}/jobs/",
+            body={
+                "model_id": "inflate-v1",
+                "input_params": {"image_path": "$response.body#/object_name"},
+            },
+        ),
+    },
+    ("post", f"{_CLIENT}/jobs/"): _of_job(_JOB_ID),
+    ("get", f"{_CLIENT}/jobs/"): _of_job({"job_id": "$response.body#/items/0/id"}),
+    ("post", f"{_JOB}/cancel"): _of_job(_SAME_JOB),
+    ("post", f"{_JOB}/retry"): _of_job(_SAME_JOB),
+    ("get", f"{_CLIENT}/models/"): {
+        "model": _link(
+            "get", f"{_CLIENT}/models/{{model_id}}", {"model_id": "$response.body#/items/0/id"}
+        ),
+    },
+    ("post", f"{_ATTEMPT}/claim"): _of_attempt(_CLAIMED),
+    ("post", f"{_ATTEMPT}/upload-tickets"): {
+        "commit": _link(
+            "post",
+            f"{_ATTEMPT}/artifacts",
+            _SAME_ATTEMPT,
+            {"ticket_id": "$response.body#/ticket_id"},
+        ),
+    },
+    ("post", f"{_ATTEMPT}/artifacts"): {
+        "finish": _link(
+            "post",
+            f"{_ATTEMPT}/finish",
+            _SAME_ATTEMPT,
+            {"outcome": "succeeded", "artifact_ids": ["$response.body#/artifact_id"]},
+        ),
+    },
+    ("post", f"{_ATTEMPT}/heartbeat"): _of_attempt(_SAME_ATTEMPT),
+}
+
+
+def document_links(app: FastAPI) -> None:
+    """Complete an app's OpenAPI document with the links between its routes."""
+    without_links = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = without_links()
+        for (method, path), links in _LINKS.items():
+            responses = document["paths"][path][method]["responses"]
+            for status, response in responses.items():
+                if status.startswith("2"):
+                    response["links"] = links
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,37 @@
+"""What every manifest says of its run, whichever pipeline has made it. Standard library only."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+MEDIA_TYPE = "application/json"
+_SECTION = "run"
+_LARGEST = 16 << 20
+
+
+def add_run(path: Path, facts: Mapping[str, Any]) -> None:
+    """Say in a manifest how its run was made; one that is no JSON object stays as it is."""
+    try:
+        if path.is_symlink() or path.stat().st_size > _LARGEST:
+            return  # a link is refused by the worker, and must not become a file before
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return
+    if isinstance(document, dict):
+        _write(path, {**document, _SECTION: dict(facts)})
+
+
+def new_manifest(folder: Path, facts: Mapping[str, Any]) -> Path:
+    """A manifest for a run whose pipeline has made none."""
+    path = folder / "manifest.json"
+    if path.exists():
+        path = folder / "run-manifest.json"
+    _write(path, {_SECTION: dict(facts)})
+    return path
+
+
+def _write(path: Path, document: Mapping[str, Any]) -> None:
+    partial = path.with_name(f"{path.name}.part")
+    partial.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)
