@@ -72,6 +72,7 @@ class _Report:
         self._cancelled = cancelled
         self._facts = facts
         self._closed = False
+        self._told = False
         self.has_manifest = False
 
     def close(self) -> None:
@@ -82,7 +83,8 @@ class _Report:
         self._channel.send(Advanced(float(percent), str(stage), message))
 
     def artifact(self, kind: ArtifactKind, path: Path, media_type: str) -> None:
-        self._check()
+        if self._closed or not self._told:
+            self._check()
         if kind == ArtifactKind.MANIFEST:
             self.has_manifest = True
             if media_type == host_manifest.MEDIA_TYPE:
@@ -92,6 +94,7 @@ class _Report:
 
     def _check(self) -> None:
         if self._closed or self._cancelled.is_set():
+            self._told = True
             raise RunCancelledError
 
 
@@ -282,6 +285,7 @@ class PipelineHost:
                     inputs={name: Path(path) for name, path in command.inputs.items()},
                     work_dir=work_dir,
                     reduced_from=asked,
+                    checkpoint=None if command.checkpoint is None else Path(command.checkpoint),
                 ),
                 report,
             )

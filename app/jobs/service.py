@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.accounts.errors import ForbiddenError
 from app.accounts.principal import Principal
 from app.accounts.roles import Permission
+from app.artifacts.keeping import drop_checkpoints
 from app.artifacts.service import visible_artifacts
 from app.artifacts.tables import Artifact
 from app.catalog.service import get_model
@@ -163,6 +164,8 @@ async def retry_job(session: AsyncSession, principal: Principal, job_id: UUID) -
             f"Only a FAILED or CANCELLED job can be retried; this one is {job.status}."
         )
     model = await get_model(session, job.model_id)
+    if model.version != job.model_version:
+        await drop_checkpoints(session, job.id)
     retried = await move_job(
         session,
         job.id,

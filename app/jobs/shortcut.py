@@ -1,9 +1,9 @@
 """The two routes that clients call all day, answered without the framework.
 
-`GET /jobs/{id}` and `POST /jobs/` are declared in `app/jobs/router.py` like all others, and that is
-what documents them. Requests for them that are plain are answered here just as the routes would, at
-a fraction of the cost (docs/decisions/0009 and 0010); all that is unusual, or wrong, is left to
-them.
+`GET /jobs/{id}` and `POST /jobs/` are declared in `router.py` and `submission_router.py` like all
+others, and that is what documents them. Requests for them that are plain are answered here just as
+the routes would, at a fraction of the cost (docs/decisions/0009 and 0010); all that is unusual, or
+wrong, is left to them.
 """
 
 import json

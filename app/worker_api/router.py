@@ -15,6 +15,7 @@ from app.artifacts.errors import (
     TicketNotFoundError,
     UploadTooLargeError,
 )
+from app.artifacts.tables import Artifact
 from app.artifacts.tickets import ARTIFACT_TICKET_LIFE, create_artifact_ticket
 from app.config import Settings
 from app.db.session import DatabaseDependency, SessionDependency
@@ -49,6 +50,7 @@ from contract.attempts import (
     FinishRequest,
     InputFile,
     JobSpec,
+    Reproduction,
 )
 from contract.kinds import ArtifactKind
 from contract.workers import WorkerHeartbeat, WorkerHeartbeatReply
@@ -122,6 +124,27 @@ async def claim(
 def _job_spec(claimed: ClaimedAttempt, settings: Settings, store: ObjectStore) -> JobSpec:
     job, attempt, model = claimed.job, claimed.attempt, claimed.model
     assert attempt.lease_expires_at is not None
+
+    def downloadable(artifact: Artifact) -> InputFile:
+        seconds = max(settings.download_url_seconds, attempt.time_limit_seconds)
+        return InputFile(
+            parameter=artifact.parameter or artifact.name,
+            object_name=artifact.object_key,
+            url=store.presign_get(artifact.object_key, seconds),
+            etag=artifact.etag,
+            size_bytes=artifact.size_bytes,
+            media_type=artifact.media_type,
+        )
+
+    reproduction = None
+    main, manifest = claimed.original
+    if job.reproduces is not None and main is not None and main.sha256 is not None:
+        reproduction = Reproduction(
+            of=job.reproduces,
+            kind=ArtifactKind(main.kind),
+            sha256=main.sha256,
+            manifest=downloadable(manifest) if manifest else None,
+        )
     return JobSpec(
         attempt_id=attempt.id,
         job_id=job.id,
@@ -131,20 +154,9 @@ def _job_spec(claimed: ClaimedAttempt, settings: Settings, store: ObjectStore) -
         pipeline=model.pipeline,
         params=job.input_params,
         prompt=job.prompt,
-        inputs=[
-            InputFile(
-                parameter=artifact.parameter or artifact.name,
-                object_name=artifact.object_key,
-                url=store.presign_get(
-                    artifact.object_key,
-                    max(settings.download_url_seconds, attempt.time_limit_seconds),
-                ),
-                etag=artifact.etag,
-                size_bytes=artifact.size_bytes,
-                media_type=artifact.media_type,
-            )
-            for artifact in claimed.inputs
-        ],
+        inputs=[downloadable(artifact) for artifact in claimed.inputs],
+        checkpoint=downloadable(claimed.checkpoint) if claimed.checkpoint else None,
+        reproduction=reproduction,
         time_limit_seconds=attempt.time_limit_seconds,
         lease_seconds=settings.lease_seconds,
         heartbeat_seconds=settings.heartbeat_seconds,

@@ -35,6 +35,7 @@ ANYBODY = "200 200 200 200 200 200 200 200"
 USERS = "200 200 200 200 200 401 403 401"
 READS_JOB = "200 200 403 200 404 401 403 401"
 CONTROLS_JOB = "200 200 403 403 404 401 403 401"
+REPRODUCES = "201 201 403 403 404 401 403 401"
 UPLOADS = "200 200 200 403 200 401 403 401"
 # With the owner's upload, which is nobody else's to use.
 VALIDATES = "200 404 404 403 404 401 403 401"
@@ -60,6 +61,7 @@ MATRIX = {
     f"DELETE {JOBS}/{{job_id}}": CONTROLS_JOB,
     f"POST {JOBS}/{{job_id}}/cancel": CONTROLS_JOB,
     f"POST {JOBS}/{{job_id}}/retry": CONTROLS_JOB,
+    f"POST {JOBS}/{{job_id}}/reproduce": REPRODUCES,
     "POST /worker/v1/workers/heartbeat": WORKER,
     f"POST {ATTEMPT}/claim": WORKER,
     f"POST {ATTEMPT}/heartbeat": WORKER,

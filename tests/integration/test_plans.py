@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts.principal import Principal
 from app.accounts.roles import Role
-from app.artifacts.keeping import find_unkept, let_go
+from app.artifacts.keeping import drop_checkpoints, find_unkept, let_go
 from app.catalog.known import KnownModels
 from app.config import Settings
 from app.db.base import new_id
@@ -165,13 +165,14 @@ async def test_dispatcher_and_rescuer(crowd: Crowd, settings: Settings) -> None:
     with recorder.listening(database):
         async with AsyncSession(database.engine) as session:
             assert await admit_jobs(session, settings)
-            await dispatcher._find_unproven(session)
+            await dispatcher._find_unclaimed(session)
             await session.rollback()
         async with AsyncSession(database.engine) as session:
             await find_lost_attempts(session, 100)
             await find_expired_jobs(session, 200)
             await find_unkept(session, 200)
             await let_go(session, crowd.ids["ended"])
+            await drop_checkpoints(session, crowd.ids["ended"])
             await session.rollback()
         await dispatcher.withdraw_stranded()
     await assert_index_scans(database, recorder, 1000)

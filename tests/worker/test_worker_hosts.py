@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from fake_platform import Platform
-from worker_support import content, do, gone, meanwhile, names, until
+from worker_support import content, do, every_pipeline, gone, meanwhile, names, until
 
 from worker_vm import host_pool, host_process
 from worker_vm.backoff import RetryPolicy
@@ -313,7 +313,7 @@ def test_a_start_that_takes_too_long_has_failed(
 ) -> None:
     """A host that is not ready in time is killed, and its pipelines say why."""
     monkeypatch.setattr(host_process, "START_SECONDS", 0.2)
-    pool = make_pool(WORKER_PIPELINES=f"inflate=a:B@{slow_python}")
+    pool = make_pool(WORKER_PIPELINES=every_pipeline(f"a:B@{slow_python}"))
     pool.await_started()
     assert pool.hopeless
     assert "took more than" in pool.statuses()[0].reasons[0]
