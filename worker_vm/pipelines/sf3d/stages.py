@@ -1,6 +1,7 @@
 """What comes before and after the model, in the worker's own Python: called by `Companion`."""
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,9 @@ import cv2
 
 from contract.kinds import ArtifactKind
 from worker_vm import gltf
-from worker_vm.cutout import cut_out
+from worker_vm.cutout import Hints, cut_out
 from worker_vm.images import decode
-from worker_vm.manifests import picture_facts
+from worker_vm.manifests import picture_facts, rounded
 from worker_vm.matting import with_alpha
 from worker_vm.meshes.formats import Format
 from worker_vm.meshes.handover import hand_over
@@ -45,7 +46,7 @@ def prepare(arguments: dict[str, Any], report: Reporter) -> dict[str, Any]:
     report.progress(8, "cutout", "Finding the subject")
     with meter.stage("cutout"):
         subject = cut_out(
-            with_alpha(picture.rgba), box=None, seed=parameters.seed, max_side=framing.SIDE
+            with_alpha(picture.rgba), hints=Hints(), seed=parameters.seed, max_side=framing.SIDE
         )
         square = framing.frame(subject, parameters.foreground_ratio)
         (work_dir / _CUTOUT).write_bytes(encode_png(square))
@@ -54,9 +55,7 @@ def prepare(arguments: dict[str, Any], report: Reporter) -> dict[str, Any]:
         "input": picture_facts(path, picture),
         "cutout": {
             "name": _CUTOUT,
-            "source": subject.source,
-            "share": round(subject.share, 6),
-            "contrast": round(subject.contrast, 3),
+            **rounded(asdict(subject.quality)),
         },
         "seconds": meter.seconds,
     }
