@@ -3,6 +3,7 @@
 So the loop, the renderer, the mesher and the exporter are proven without any weights.
 """
 
+import json
 import math
 from pathlib import Path
 

@@ -35,7 +35,8 @@ def validate(path: Path) -> Verdict:
     """Have a GLB validated; never an error, since a missing validator is no fault of the file."""
     command = shlex.split(os.environ.get(SETTING, ""))
     if not command:
-        return _unchecked(f"No validator is installed on this worker ({SETTING} is not set).")
+        reason = f"No validator is installed on this worker ({SETTING} is not set)."
+        return Verdict(checked=False, reason=reason)
     try:
         done = subprocess.run(  # noqa: S603  (the operator's own setting)
             [*command, "-o", str(path)],
@@ -69,6 +70,6 @@ def _read(report: dict[str, Any]) -> Verdict:
 
 
 def _unchecked(reason: str) -> Verdict:
-    # Goes to the run's log too: whoever has set a validator wants to know.
+    # In the run's log too: whoever has named a validator wants to know.
     print(reason)  # noqa: T201
     return Verdict(checked=False, reason=reason)
