@@ -32,6 +32,7 @@ class PipelineEntry:
 
 PIPELINES: dict[str, PipelineEntry] = {
     "inflate": PipelineEntry("worker_vm.pipelines.inflate.pipeline:InflatePipeline"),
+    "video-frames": PipelineEntry("worker_vm.pipelines.frames.pipeline:FramesPipeline"),
 }
 
 
