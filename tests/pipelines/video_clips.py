@@ -160,7 +160,7 @@ def decode_fully(path: Path) -> Iterator[tuple[av.VideoFrame, Fraction]]:
             odd = container.format.name == "avi" and (
                 container.streams.video[0].codec_context.name == "h264"
             )
-            pts = frame.dts if odd else frame.pts
+            pts = frame.dts if odd and frame.dts is not None else frame.pts
             offset = round(start / frame.time_base)
             frame.pts = pts - offset
             yield frame, frame.pts * frame.time_base

@@ -13,6 +13,7 @@ from worker_vm.pipelines.frames.records import Record, send
 from worker_vm.pipelines.frames.request import Request
 from worker_vm.sandbox import confine, limits_from_argv, request_from_argv
 from worker_vm.video.clock import FrameClock
+from worker_vm.video.log_watch import LogWatch
 from worker_vm.video.pictures import Look, PictureMaker, warm_up
 from worker_vm.video.problems import VideoCode, VideoError
 from worker_vm.video.sampling import Sample, Selector, Wish, settle_all
@@ -42,8 +43,11 @@ class Decoder:
     with that too, what can be decoded, if the user wants that.
     """
 
-    def __init__(self, request: Request, reader: DescriptorReader, threads: int) -> None:
+    def __init__(
+        self, request: Request, reader: DescriptorReader, watch: LogWatch, threads: int
+    ) -> None:
         self._request = request
+        self._watch = watch
         self._wish = _wish(request)
         self._reader = reader
         self._threads = threads
@@ -106,7 +110,7 @@ class Decoder:
         try:
             self._decode_all(table, lenient=False)
         except (av.FFmpegError, _DamagedError) as error:
-            if not self._request.partial:
+            if not self._request.partial or self._watch.too_large:
                 raise _corrupt(_reason(error)) from error
         else:
             return "full"
@@ -120,6 +124,7 @@ class Decoder:
         self._thumbnails = Thumbnails(frozenset(self._request.previews))
         self._sent = 0
         self._poster_sent = False
+        self._watch.concealed = False
 
     def _decode_selectively(self, table: PacketTable) -> None:
         keyframes = self._wish.sample is Sample.KEYFRAMES
@@ -140,6 +145,7 @@ class Decoder:
                 self._send_frame(frame, tick, moments, selector, source, table)
             if missing:
                 raise _DamagedError("a wanted picture is missing")
+            self._check_concealed()
 
     def _decode_all(self, table: PacketTable, *, lenient: bool) -> None:
         with self._open(strict=not lenient) as source:
@@ -163,8 +169,16 @@ class Decoder:
             if before and not selector.done:
                 end = before[1] + (before[0].duration or step)
                 self._settle(before, end, selector, source, table)
+            if lenient and self._watch.concealed:
+                self._errors.append("concealed errors")
+            elif not lenient:
+                self._check_concealed()
             if not self._sent:
                 raise self._nothing_wanted() if before else _corrupt("no picture can be decoded")
+
+    def _check_concealed(self) -> None:
+        if self._watch.concealed:
+            raise _DamagedError("parts of pictures cannot be decoded")
 
     def _settle(
         self,
@@ -279,8 +293,13 @@ def _corrupt(reason: str) -> VideoError:
     )
 
 
-def _explain(error: Exception, reader: DescriptorReader) -> VideoError:
+def _explain(error: Exception, reader: DescriptorReader, watch: LogWatch) -> VideoError:
     """What an exception of FFmpeg or Python means for the user."""
+    if watch.too_large:
+        return VideoError(
+            VideoCode.RESOLUTION_LIMIT,
+            "The video, or a picture in it, has more pixels than are taken. Send a smaller one.",
+        )
     if isinstance(error, VideoError):
         return error
     if isinstance(error, MemoryError):
@@ -305,13 +324,15 @@ def main() -> None:
     load_decoders()
     warm_up()
     reader = DescriptorReader(_STDIN)
+    watch = LogWatch()
+    watch.listen()
     threads = confine(limits_from_argv())
     try:
-        Decoder(request, reader, threads).run()
+        Decoder(request, reader, watch, threads).run()
     except BrokenPipeError:
         return
     except Exception as error:  # noqa: BLE001  (decoders raise nearly everything on broken files)
-        problem = _explain(error, reader)
+        problem = _explain(error, reader, watch)
         facts = {"code": problem.code.value, "message": problem.message}
         send(_STDOUT, Record("error", facts))
 
