@@ -13,7 +13,9 @@ from video_clips import CLIPS, Clip, drawn_frames
 
 PLAYLIST = b"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n"
 CONCAT = b"ffconcat version 1.0\nfile '/etc/hostname'\nfile 'h264-b-frames.mp4'\n"
-SESSION = b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n"
+SESSION = (
+    b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n"
+)
 MANIFEST = b"<?xml version='1.0'?><MPD xmlns='urn:mpeg:dash:schema:mpd:2011'></MPD>"
 PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(100)
 
@@ -28,7 +30,9 @@ def of_bytes(content: bytes) -> Callable[[Path], Path]:
     return write
 
 
-def of_clip(clip: Clip, change: Callable[[bytes], bytes] = lambda file: file) -> Callable[[Path], Path]:  # noqa: E501
+def of_clip(
+    clip: Clip, change: Callable[[bytes], bytes] = lambda file: file
+) -> Callable[[Path], Path]:  # noqa: E501
     """A clip whose file is changed."""
 
     def write(path: Path) -> Path:
@@ -194,7 +198,10 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
     "truncated-mp4": (of_clip(MOVING, half), "CORRUPT_INPUT"),
     "truncated-mkv": (of_clip(Clip("libx264", "mkv", options=_X264), half), "CORRUPT_INPUT"),
     "rotten": (of_clip(MOVING, rotten), "CORRUPT_INPUT"),
-    "rotten-hevc": (of_clip(Clip("libx265", options=CLIPS["hevc"].options, muxer=_FIRST), rotten), "CORRUPT_INPUT"),
+    "rotten-hevc": (
+        of_clip(Clip("libx265", options=CLIPS["hevc"].options, muxer=_FIRST), rotten),
+        "CORRUPT_INPUT",
+    ),
     "rotten-asp": (of_clip(Clip("mpeg4", "avi", options={"bf": "2"}), rotten), "CORRUPT_INPUT"),
     "rotten-vp9": (of_clip(CLIPS["vp9"], rotten), "CORRUPT_INPUT"),
 }

@@ -1,7 +1,6 @@
 """Small videos of every kind, made on the spot, and what FFmpeg itself makes of them."""
 
 import hashlib
-import io
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -97,8 +96,13 @@ _LONG = {"preset": "veryfast", "x264-params": "keyint=250:bframes=3:b-pyramid=no
 
 def jumpy(number: int) -> int:
     """Frames that come at 30, 7 and 1 a second."""
-    return number * 33 if number < 30 else 1000 + (number - 30) * 141 if number < 50 else (  # noqa: PLR2004
-        4000 + (number - 50) * 350
+    return (
+        number * 33
+        if number < 30
+        else 1000 + (number - 30) * 141
+        if number < 50
+        # noqa: PLR2004
+        else (4000 + (number - 50) * 350)
     )
 
 
@@ -209,10 +213,3 @@ def _pulled(graph: Graph) -> Iterator[str]:
 
 def _rgb(frame: Any) -> np.ndarray:
     return frame.reformat(format="rgb24").to_ndarray()
-
-
-def pixels_of(file: bytes) -> np.ndarray:
-    """A picture file's pixels."""
-    from PIL import Image  # noqa: PLC0415
-
-    return np.asarray(Image.open(io.BytesIO(file)).convert("RGB"))

@@ -59,7 +59,7 @@ def test_pictures_by_their_bytes(kind: str, media_type: str) -> None:
         (b"\x00\x00\x00\x18ftypM4V ", "video/mp4"),
         (b"\x00\x00\x00\x14ftypqt  ", "video/quicktime"),
         (b"\x00\x00\x00\x08wide\x00\x00\x00\x00mdat", "video/quicktime"),
-        (b"\x00\x00\x00\x1cftypavif", "image/avif"),
+        (b"\x00\x00\x00\x1cftypavif\x00\x00\x00\x00avifmif1miaf", "image/avif"),
         (b"\x1a\x45\xdf\xa3\x9f\x42\x86\x81\x01\x42\x82\x84webm", "video/webm"),
         (b"\x1a\x45\xdf\xa3\xa3\x42\x86\x81\x01\x42\x82\x88matroska", "video/x-matroska"),
         (b"RIFF\x00\x00\x00\x00AVI LIST", "video/x-msvideo"),
