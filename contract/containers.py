@@ -1,7 +1,7 @@
 """Which kind of video file a file is, by its first bytes; standard library only.
 
-The app asks before it accepts an upload, the worker before it lets a decoder see the file. Names and
-declared types are only claims, and playlists, scripts and session descriptions are no videos.
+The app asks before it accepts an upload, the worker before it lets a decoder see the file. Names
+and declared types are only claims; playlists, scripts and session descriptions are no videos.
 """
 
 ENOUGH_BYTES = 4096
@@ -18,7 +18,7 @@ FLV = "video/x-flv"
 VIDEO_TYPES = frozenset({MP4, QUICKTIME, MATROSKA, WEBM, AVI, ASF, FLV})
 
 _EBML = b"\x1a\x45\xdf\xa3"
-_ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_MAGIC = {bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"): ASF, b"FLV\x01": FLV}
 _PICTURE_BRANDS = frozenset(
     {b"avif", b"avis", b"heic", b"heim", b"heis", b"heix", b"hevc", b"hevx", b"mif1", b"msf1"}
 )
@@ -34,13 +34,9 @@ def video_type_of(head: bytes) -> str | None:
         return WEBM if b"webm" in head[:64] else MATROSKA if b"matroska" in head[:64] else None
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         return AVI
-    if head.startswith(_ASF_HEADER):
-        return ASF
-    if head[:4] == b"FLV\x01":
-        return FLV
     if head[4:8] in _QUICKTIME_ATOMS:  # written before there was a brand
         return QUICKTIME
-    return None
+    return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
 
 
 def _type_of_brand(brand: bytes) -> str | None:

@@ -1,8 +1,9 @@
 """Run a decoder on hostile bytes in a child process with as few means as possible.
 
-The child is one of our own modules. It imports what it needs, calls `confine` and only then looks
-at the input, which it reads from stdin; its answer goes to stdout, a file or a pipe. After `confine` it can open no
-file and no socket, start no process, and its memory, CPU time and output are limited.
+The child is one of our own modules. It imports what it needs, calls `confine` and only then
+looks at the input, which it reads from stdin; its answer goes to stdout, a file or a pipe. After
+`confine` it can open no file and no socket, start no process, and its memory, CPU time and output
+are limited.
 
 It still runs as the worker's user. Where user namespaces are refused (Docker's default), code that
 took the decoder over could send signals to that user's other processes, or trace those that allow

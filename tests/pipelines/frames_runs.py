@@ -25,7 +25,7 @@ class Silence(Recorder):
 
     def progress(self, percent: float, stage: str, message: str | None = None) -> None:
         """Note a step."""
-        self.steps.append((percent, stage))
+        super().progress(percent, stage, message or "-")
 
 
 @dataclass

@@ -32,7 +32,7 @@ def of_bytes(content: bytes) -> Callable[[Path], Path]:
 
 def of_clip(
     clip: Clip, change: Callable[[bytes], bytes] = lambda file: file
-) -> Callable[[Path], Path]:  # noqa: E501
+) -> Callable[[Path], Path]:
     """A clip whose file is changed."""
 
     def write(path: Path) -> Path:

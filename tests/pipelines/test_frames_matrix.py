@@ -27,7 +27,7 @@ def test_same_frames_as_ffmpeg(clip: Path, tmp_path: Path) -> None:
 
 
 def test_frames_on_screen_at_the_time(clip: Path, tmp_path: Path) -> None:
-    """With at_time each frame is the one on screen at its moment, and the manifest says since when."""
+    """With at_time each frame is the one on screen at its moment; the manifest says since when."""
     run = take_frames(clip, tmp_path / "run", fps=2, **AS_IT_IS)
     truth = all_frames(clip)
     frames = run.manifest["frames"]

@@ -101,7 +101,6 @@ def jumpy(number: int) -> int:
         if number < 30
         else 1000 + (number - 30) * 141
         if number < 50
-        # noqa: PLR2004
         else (4000 + (number - 50) * 350)
     )
 
@@ -159,14 +158,15 @@ def decode_fully(path: Path) -> Iterator[tuple[av.VideoFrame, Fraction]]:
     """Every frame and when it is shown, from the container's start, as the FFmpeg program does."""
     with av.open(path) as container:
         start = Fraction(container.start_time or 0, 1_000_000)
+        # Of H.264 an AVI knows only when it is decoded, and of its last frames not even that.
+        odd = container.format.name == "avi" and container.streams.video[0].codec.name == "h264"
+        before = 0
         for frame in container.decode(video=0):
-            # Of H.264 an AVI knows only when it is decoded.
-            odd = container.format.name == "avi" and (
-                container.streams.video[0].codec_context.name == "h264"
-            )
-            pts = frame.dts if odd and frame.dts is not None else frame.pts
-            offset = round(start / frame.time_base)
-            frame.pts = pts - offset
+            pts = frame.pts
+            if odd:
+                pts = before + 1 if frame.dts is None else frame.dts
+            before = pts
+            frame.pts = pts - round(start / frame.time_base)
             yield frame, frame.pts * frame.time_base
 
 

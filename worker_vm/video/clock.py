@@ -6,20 +6,21 @@ from typing import Any
 class FrameClock:
     """Trusts whichever of a frame's two times has gone backwards less often.
 
-    FFmpeg's `guess_correct_pts` (libavcodec/decode.c), which PyAV does not offer: AVI, for one, knows
-    only when frames are decoded.
+    As FFmpeg's `guess_correct_pts` (libavcodec/decode.c), which PyAV does not offer: AVI, for one,
+    knows only when frames are decoded.
 
     Args:
         origin: the container's start, in ticks.
         step: how long a frame lasts if nothing is known of it, in ticks.
+        suspicious: whether its presentation time is known to be wrong.
     """
 
-    def __init__(self, origin: int, step: int) -> None:
+    def __init__(self, origin: int, step: int, *, suspicious: bool) -> None:
         self._origin = origin
         self._step = step
         self._last_pts: int | None = None
         self._last_dts: int | None = None
-        self._faulty_pts = 0
+        self._faulty_pts = int(suspicious)
         self._faulty_dts = 0
         self._last = -step
 
@@ -36,7 +37,7 @@ class FrameClock:
             self._last_pts = pts
         elif dts is not None:
             self._last_pts = dts
-        trusted = self._faulty_pts <= self._faulty_dts or dts is None
-        time = pts if trusted and pts is not None else dts
+        # The last frames have no dts. FFmpeg trusts even a faulty pts then, and loses their order.
+        time = pts if self._faulty_pts <= self._faulty_dts and pts is not None else dts
         self._last = self._last + self._step if time is None else int(time) - self._origin
         return self._last

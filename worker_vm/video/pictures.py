@@ -90,7 +90,7 @@ class PictureMaker:
         return max(round(width * scale), 1), max(round(height * scale), 1)
 
     def _to_srgb(self, frame: Any, width: int, height: int) -> Image.Image:
-        how = {"width": width, "height": height}
+        how: dict[str, Any] = {"width": width, "height": height}
         if (width, height) != (frame.width, frame.height):
             how["interpolation"] = "AREA"
         transfer = int(frame.color_trc)

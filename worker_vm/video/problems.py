@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class VideoCode(StrEnum):
-    """What was wrong with a video, or with what it would become; each is a failure code of a job."""
+    """What is wrong with a video, or with what it would become; the failure codes of its jobs."""
 
     EMPTY_INPUT = "EMPTY_INPUT"
     UNSUPPORTED_CONTAINER = "UNSUPPORTED_CONTAINER"

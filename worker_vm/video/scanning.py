@@ -1,7 +1,7 @@
 """What a video's packets tell before anything is decoded: when each picture is shown.
 
-Reading all packets takes a small part of the time that decoding takes, and is worth it: it says which
-pictures have to be decoded at all, and refuses a file that lies before any work is spent on it.
+Reading all packets takes a small part of the time that decoding takes, and is worth it: it says
+which pictures have to be decoded at all, and refuses a file that lies before work is spent on it.
 """
 
 from array import array
@@ -35,6 +35,8 @@ class PacketTable:
     """When the last picture ends."""
     complete: bool = True
     """Whether each packet says when it is shown, each at another time."""
+    in_decoding_order: bool = False
+    """Whether packets say when they are decoded, for when they are shown."""
     damaged: int = 0
     """Packets that are known to be broken."""
     last_end: Fraction = Fraction(0)
@@ -78,17 +80,15 @@ def scan(source: Source) -> PacketTable:
             table.end = tick + (packet.duration or frame_ticks(source))
     table.last_end = max(table.last_end, table.end * source.time_base)
     shown = table.shown()
+    table.in_decoding_order = _is_in_decoding_order(source, table)
     table.complete = (
-        table.complete and len(set(shown)) == len(shown) and not _told_in_wrong_order(source, table)
+        table.complete and len(set(shown)) == len(shown) and not table.in_decoding_order
     )
     return table
 
 
-def _told_in_wrong_order(source: Source, table: PacketTable) -> bool:
-    """Whether packets say when they are decoded for when they are shown.
-
-    AVI knows nothing else, and FFmpeg makes up for it only with some codecs.
-    """
+def _is_in_decoding_order(source: Source, table: PacketTable) -> bool:
+    """AVI knows nothing else, and FFmpeg makes up for it only with some codecs."""
     if source.container.format.name != "avi" or not source.stream.codec_context.has_b_frames:
         return False
     ticks = table.ticks
@@ -129,14 +129,14 @@ def frame_ticks(source: Source) -> int:
     rate = source.stream.average_rate or source.stream.guessed_rate
     if not rate:
         return 1
-    return max(round(1 / (rate * source.time_base)), 1)
+    return max(round(1 / (Fraction(rate) * source.time_base)), 1)
 
 
 def promised_seconds(source: Source) -> Fraction | None:
     """How long the file says that it lasts; None if it does not."""
     stream, container = source.stream, source.container
     if stream.duration:
-        return stream.duration * source.time_base
+        return Fraction(stream.duration) * source.time_base
     if container.duration and container.duration > 0:
         return Fraction(container.duration, 1_000_000)
     return None
@@ -148,7 +148,7 @@ def ends_early(source: Source, table: PacketTable) -> str | None:
     if promised is None:
         return None
     # Some containers count their duration from 0, wherever they begin.
-    actual = table.last_end + max(source.origin * source.time_base, 0)
+    actual = table.last_end + max(source.origin, 0) * source.time_base
     missing = promised - actual
     if missing <= _MISSING_SECONDS and missing <= promised * _MISSING_SHARE:
         return None

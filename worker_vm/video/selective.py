@@ -1,18 +1,23 @@
 """Decoding no more than the wanted frames need.
 
-Decoders can be told, packet by packet, to leave out pictures that no other refers to. And where the
-next keyframe really is a new beginning, what follows the last wanted picture before it can be left out
-altogether. What is left out must never be missed: whoever calls this checks that all wanted frames
-came, undamaged, and else decodes everything.
+Decoders can be told, packet by packet, to leave out pictures that no other refers to. And where
+the next keyframe really is a new beginning, what follows the last wanted picture before it can be
+left out altogether. What is left out must never be missed: whoever calls this checks that all
+wanted frames came, undamaged, and else decodes everything.
 """
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+import av
+
 from worker_vm.video.scanning import PacketTable
 from worker_vm.video.source import Source
+
+_MOST_FAILURES = 10_000
 
 
 class Use(IntEnum):
@@ -32,13 +37,8 @@ class Plan:
 
     uses: bytearray
 
-    @property
-    def decoded(self) -> int:
-        """How many packets are surely decoded."""
-        return sum(use >= Use.DECODE for use in self.uses)
 
-
-def plan(table: PacketTable, wanted: Set[int]) -> Plan:
+def plan(table: PacketTable, wanted: AbstractSet[int]) -> Plan:
     """What has to be decoded so that the pictures shown at the wanted ticks come out."""
     count = len(table.ticks)
     uses = bytearray(count)
@@ -65,7 +65,7 @@ def plan(table: PacketTable, wanted: Set[int]) -> Plan:
     return Plan(uses)
 
 
-def plan_keyframes(table: PacketTable, wanted: Set[int]) -> Plan:
+def plan_keyframes(table: PacketTable, wanted: AbstractSet[int]) -> Plan:
     """Keyframes stand alone."""
     return Plan(
         bytearray(
@@ -114,35 +114,36 @@ def decode_planned(source: Source, chosen: Plan) -> Iterator[Any]:
     yield from context.decode(None)
 
 
-def decode_all(source: Source, *, lenient: bool, errors: list[str]) -> Iterator[Any]:
+def decode_all(source: Source, *, lenient: bool, errors: set[str]) -> Iterator[Any]:
     """All frames in the order in which they are shown.
 
     Args:
         source: the video.
         lenient: whether to go on behind what cannot be decoded.
-        errors: what could not be decoded is noted here.
+        errors: what is wrong with the frames is noted here.
 
     Raises:
         av.FFmpegError: something could not be decoded, and that is not wanted.
     """
-    import av  # noqa: PLC0415
-
     context = source.stream.codec_context
-    context.skip_frame = "DEFAULT"
     packets = source.packets()
+    failures = 0
     while True:
         try:
             packet = next(packets, None)
-            yield from context.decode(packet)
+            for frame in context.decode(packet):
+                if frame.is_corrupt:
+                    errors.add("some pictures are damaged")
+                yield frame
         except av.error.EOFError:
             return
+        except MemoryError:
+            raise
         except av.FFmpegError as error:
-            errors.append(type(error).__name__)
-            if not lenient or len(errors) > _MOST_ERRORS:
+            failures += 1
+            errors.add(f"FFmpeg says: {error.strerror or type(error).__name__}")
+            if not lenient or failures > _MOST_FAILURES:
                 raise
             continue
         if packet is None:
             return
-
-
-_MOST_ERRORS = 10_000

@@ -1,7 +1,7 @@
 """High dynamic range to what a JPEG shows.
 
-PQ (SMPTE ST 2084) and HLG (ARIB STD-B67, as in ITU-R BT.2100) become linear light, its brightness is
-compressed by Hable's curve so that white is at 203 nits (ITU-R BT.2408), BT.2020 colours become
+PQ (SMPTE ST 2084) and HLG (ARIB STD-B67, as in ITU-R BT.2100) become linear light, its brightness
+is compressed by Hable's curve so that white is at 203 nits (ITU-R BT.2408), BT.2020 colours become
 those of BT.709, and the result is encoded as sRGB.
 """
 

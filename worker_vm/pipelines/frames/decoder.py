@@ -1,9 +1,10 @@
 """The confined child that turns a video into pictures (see `worker_vm.pipelines.frames.run`).
 
-Stdin is the file, stdout a pipe for records. Nothing can be opened here: neither by FFmpeg, whatever
-the file refers to, nor by whoever takes this process over.
+Stdin is the file, stdout a pipe for records. Nothing can be opened here: neither by FFmpeg,
+whatever the file refers to, nor by whoever takes this process over.
 """
 
+from contextlib import AbstractContextManager
 from fractions import Fraction
 from typing import Any
 
@@ -11,10 +12,11 @@ import av
 
 from worker_vm.pipelines.frames.records import Record, send
 from worker_vm.pipelines.frames.request import Request
+from worker_vm.pipelines.frames.sender import FrameSender, Timeline
 from worker_vm.sandbox import confine, limits_from_argv, request_from_argv
 from worker_vm.video.clock import FrameClock
 from worker_vm.video.log_watch import LogWatch
-from worker_vm.video.pictures import Look, PictureMaker, warm_up
+from worker_vm.video.pictures import Look, warm_up
 from worker_vm.video.problems import VideoCode, VideoError
 from worker_vm.video.sampling import Sample, Selector, Wish, settle_all
 from worker_vm.video.scanning import (
@@ -27,9 +29,9 @@ from worker_vm.video.scanning import (
 )
 from worker_vm.video.selective import decode_all, decode_planned, plan, plan_keyframes
 from worker_vm.video.source import DescriptorReader, Source, load_decoders, open_source
-from worker_vm.video.thumbnails import Thumbnails
 
 _STDIN, _STDOUT = 0, 1
+_CONCEALED = "parts of pictures cannot be decoded"
 
 
 class _DamagedError(Exception):
@@ -47,12 +49,11 @@ class Decoder:
         self, request: Request, reader: DescriptorReader, watch: LogWatch, threads: int
     ) -> None:
         self._request = request
-        self._watch = watch
         self._wish = _wish(request)
         self._reader = reader
+        self._watch = watch
         self._threads = threads
-        self._errors: list[str] = []
-        self._start_over()
+        self._damage: list[str] = []
 
     def run(self) -> None:
         """Tell of the video, its frames, its previews and how it went.
@@ -64,14 +65,11 @@ class Decoder:
             table = self._scan(source)
             facts = _describe(source, table, self._request.media_type)
         send(_STDOUT, Record("source", facts))
-        how = self._decode(table)
-        self._send_poster()
-        for name, body in self._thumbnails.files():
-            send(_STDOUT, Record("preview", {"name": name}, body))
-        damage = [*self._damage, *sorted({f"decoder: {error}" for error in self._errors})]
-        send(_STDOUT, Record("done", {"how": how, "damage": damage, "seen": self._maker.seen}))
+        how, sender = self._decode(table)
+        sender.finish()
+        send(_STDOUT, Record("done", {"how": how, "damage": self._damage, "seen": sender.seen}))
 
-    def _open(self, *, strict: bool = False) -> Any:
+    def _open(self, *, strict: bool = False) -> AbstractContextManager[Source]:
         return open_source(
             self._reader,
             self._request.media_type,
@@ -97,138 +95,84 @@ class Decoder:
             raise _corrupt(self._damage[0])
         return table
 
-    def _decode(self, table: PacketTable) -> str:
-        """Make all frames, somehow; how it was done."""
+    def _decode(self, table: PacketTable) -> tuple[str, FrameSender]:
+        """Make all frames, somehow; how it was done, and who has sent them."""
         if table.complete:
             try:
-                self._decode_selectively(table)
+                return "selective", self._decode_selectively(table)
+            except MemoryError:
+                raise
             except (av.FFmpegError, _DamagedError):
-                self._start_over()
                 send(_STDOUT, Record("restart", {}))
-            else:
-                return "selective"
         try:
-            self._decode_all(table, lenient=False)
+            return "full", self._decode_all(table, lenient=False)
+        except MemoryError:
+            raise
         except (av.FFmpegError, _DamagedError) as error:
             if not self._request.partial or self._watch.too_large:
                 raise _corrupt(_reason(error)) from error
-        else:
-            return "full"
-        self._start_over()
         send(_STDOUT, Record("restart", {}))
-        self._decode_all(table, lenient=True)
-        return "partial"
+        return "partial", self._decode_all(table, lenient=True)
 
-    def _start_over(self) -> None:
-        self._maker = PictureMaker(_look(self._request))
-        self._thumbnails = Thumbnails(frozenset(self._request.previews))
-        self._sent = 0
-        self._poster_sent = False
+    def _begin(self, source: Source, table: PacketTable) -> tuple[Selector, FrameSender]:
         self._watch.concealed = False
+        selector = Selector(self._wish, source.time_base)
+        timeline = Timeline(selector, source.time_base, table.end)
+        previews = frozenset(self._request.previews)
+        return selector, FrameSender(_STDOUT, _look(self._request), previews, timeline)
 
-    def _decode_selectively(self, table: PacketTable) -> None:
+    def _decode_selectively(self, table: PacketTable) -> FrameSender:
         keyframes = self._wish.sample is Sample.KEYFRAMES
         with self._open(strict=True) as source:
-            selector = Selector(self._wish, source.time_base)
+            selector, sender = self._begin(source, table)
             shown = sorted(table.shown_keys()) if keyframes else table.shown()
             missing = dict(settle_all(selector, shown, table.end))
             if not missing:
-                raise self._nothing_wanted()
+                raise _nothing_wanted()
             chosen = (plan_keyframes if keyframes else plan)(table, missing.keys())
             for frame in decode_planned(source, chosen):
-                tick = None if frame.pts is None else frame.pts - source.origin
-                moments = missing.pop(tick, None)
-                if moments is None:
+                if frame.pts is None:
+                    raise _DamagedError("a picture does not say when it is shown")
+                tick = frame.pts - source.origin
+                if tick not in missing:
                     continue
+                moments = missing.pop(tick)
                 if frame.is_corrupt:
                     raise _DamagedError("a picture is damaged")
-                self._send_frame(frame, tick, moments, selector, source, table)
-            if missing:
-                raise _DamagedError("a wanted picture is missing")
-            self._check_concealed()
+                sender.send(frame, tick, moments)
+        if missing:
+            raise _DamagedError("a wanted picture is missing")
+        if self._watch.concealed:
+            raise _DamagedError(_CONCEALED)
+        return sender
 
-    def _decode_all(self, table: PacketTable, *, lenient: bool) -> None:
+    def _decode_all(self, table: PacketTable, *, lenient: bool) -> FrameSender:
+        found: set[str] = set()
         with self._open(strict=not lenient) as source:
-            selector = Selector(self._wish, source.time_base)
+            selector, sender = self._begin(source, table)
             step = frame_ticks(source)
-            clock = FrameClock(source.origin, step)
+            clock = FrameClock(source.origin, step, suspicious=table.in_decoding_order)
             before: tuple[Any, int] | None = None
-            for frame in decode_all(source, lenient=lenient, errors=self._errors):
-                if frame.is_corrupt:
-                    if not lenient:
-                        raise _DamagedError("a picture is damaged")
-                    self._errors.append("damaged picture")
+            for frame in decode_all(source, lenient=lenient, errors=found):
                 tick = clock.tick(frame)
                 if self._wish.sample is Sample.KEYFRAMES and not frame.key_frame:
                     continue
                 if before:
-                    self._settle(before, tick, selector, source, table)
+                    sender.send(*before, selector.settle(before[1], tick))
                 before = frame, tick
                 if selector.done:
                     break
             if before and not selector.done:
                 end = before[1] + (before[0].duration or step)
-                self._settle(before, end, selector, source, table)
-            if lenient and self._watch.concealed:
-                self._errors.append("concealed errors")
-            elif not lenient:
-                self._check_concealed()
-            if not self._sent:
-                raise self._nothing_wanted() if before else _corrupt("no picture can be decoded")
-
-    def _check_concealed(self) -> None:
+                sender.send(*before, selector.settle(before[1], end))
         if self._watch.concealed:
-            raise _DamagedError("parts of pictures cannot be decoded")
-
-    def _settle(
-        self,
-        before: tuple[Any, int],
-        until: int,
-        selector: Selector,
-        source: Source,
-        table: PacketTable,
-    ) -> None:
-        frame, tick = before
-        moments = selector.settle(tick, until)
-        if moments:
-            self._send_frame(frame, tick, moments, selector, source, table)
-
-    def _send_frame(
-        self,
-        frame: Any,
-        tick: int,
-        moments: range,
-        selector: Selector,
-        source: Source,
-        table: PacketTable,
-    ) -> None:
-        image = self._maker.picture(frame)
-        body = self._maker.encode(image)
-        for moment in moments:
-            facts = {
-                "target": round(float(selector.seconds(moment)), 6),
-                "pts": round(float(tick * source.time_base), 6),
-                "share": min(max(tick / table.end, 0), 1) if table.end > 0 else 0,
-            }
-            send(_STDOUT, Record("frame", facts, body))
-            body = b""
-        self._sent += len(moments)
-        self._thumbnails.add(image)
-        if self._thumbnails.poster_is_chosen:
-            self._send_poster()
-
-    def _send_poster(self) -> None:
-        found = None if self._poster_sent else self._thumbnails.poster()
-        if found:
-            send(_STDOUT, Record("preview", {"name": found[0]}, found[1]))
-            self._poster_sent = True
-
-    def _nothing_wanted(self) -> VideoError:
-        return VideoError(
-            VideoCode.INVALID_PARAMETERS,
-            "No frame of the video answers what was asked for: choose another start_s or end_s, or"
-            " for a very short video the sample at_time.",
-        )
+            found.add(_CONCEALED)
+        if found and not lenient:
+            raise _DamagedError(min(found))
+        if not sender.sent:
+            raise _nothing_wanted() if before else _corrupt("no picture can be decoded")
+        self._damage += sorted(found)
+        return sender
 
 
 def _wish(request: Request) -> Wish:
@@ -254,6 +198,14 @@ def _look(request: Request) -> Look:
         tonemap=request.tonemap,
         deinterlace=request.deinterlace,
         max_pixels=request.max_pixels,
+    )
+
+
+def _nothing_wanted() -> VideoError:
+    return VideoError(
+        VideoCode.INVALID_PARAMETERS,
+        "No frame of the video answers what was asked for: choose another start_s or end_s, or for"
+        " a very short video the sample at_time.",
     )
 
 

@@ -24,9 +24,9 @@ class RecordError(Exception):
 class Record:
     """One thing that the decoder tells.
 
-    `type` is one of: `source` (what the video is), `frame` (the next picture; its bytes, none if it is
-    the last one again), `restart` (forget all frames: they are made anew), `preview` (a small picture
-    and its bytes), `done` (how it went), `error` (why it ended).
+    `type` is one of: `source` (what the video is), `frame` (the next picture; its bytes, none if it
+    is the last one again), `restart` (forget all frames: they are made anew), `preview` (a small
+    picture and its bytes), `done` (how it went), `error` (why it ended).
     """
 
     type: str
