@@ -1,7 +1,7 @@
 """Moving: what waits for a model that has changed its queue follows it there.
 
-Nothing is locked when a job is created or a model changed, so a job may be written to the queue that
-its model is just leaving; and one that runs meanwhile comes back to it when it has failed.
+Nothing is locked when a job is created or a model changed, so a job may be written to the queue
+that its model is just leaving; and one that runs meanwhile comes back to it when it has failed.
 """
 
 from app.db.session import Database

@@ -19,6 +19,7 @@ from tests.support.people import JOBS, People, Person
 from tests.support.worker import FakeWorker
 
 MODEL = "inflate-v1"
+MOVE = text("UPDATE models SET queue = :queue WHERE id = :id")
 
 
 @pytest.fixture
@@ -37,9 +38,7 @@ async def catalog(database: Database, settings: Settings) -> AsyncIterator[Datab
 async def move_model(catalog: Database, queue: str) -> None:
     """What a seed does with a changed queue."""
     async with catalog.transaction() as session:
-        await session.execute(
-            text("UPDATE models SET queue = :queue WHERE id = :id"), {"queue": queue, "id": MODEL}
-        )
+        await session.execute(MOVE, {"queue": queue, "id": MODEL})
 
 
 async def ready_places(database: Database) -> list[str]:
@@ -120,7 +119,7 @@ async def test_job_that_is_created_while_its_model_moves(
 ) -> None:
     """A job that was written before the new queue was to be seen follows all the same."""
     async with catalog.transaction() as session:
-        await session.execute(text(f"UPDATE models SET queue = 'gpu' WHERE id = '{MODEL}'"))
+        await session.execute(MOVE, {"queue": "gpu", "id": MODEL})
         assert await move_left_behind(catalog) == 0
         job = await ada.job()
     await worker.report(queue="gpu")
