@@ -114,14 +114,14 @@ class Submission:
         principal.require(Permission.CREATE_JOBS)
         known = self._models.look_up(request.model_id)
         for _ in range(_TRIES):
+            known = known or await self._models.read(request.model_id)
             try:
-                checked = await self._check(
-                    principal, request, known or await self._models.read(request.model_id)
-                )
+                checked = await self._check(principal, request, known)
             except AppError:
-                if known is None:
+                # What is known may be old; refuse by what is there.
+                revision, known = known.revision, await self._models.read(request.model_id)
+                if known.revision == revision:
                     raise
-                known = None  # what is known may be old; refuse by what is there
                 continue
             draft = Draft(
                 checked.known,
