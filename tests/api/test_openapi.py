@@ -154,3 +154,10 @@ def test_what_any_route_may_refuse_is_documented(document: dict[str, Any]) -> No
 def test_framework_default_is_nowhere(document: dict[str, Any]) -> None:
     """No route documents the framework's own form of validation errors, which is never sent."""
     assert "HTTPValidationError" not in document["components"]["schemas"]
+
+
+def test_workers_say_everything_in_bodies(document: dict[str, Any]) -> None:
+    """No worker route has a parameter but the attempt in its path and headers."""
+    for name, operation in _operations(document):
+        if "/worker/" in name:
+            assert {p["in"] for p in operation.get("parameters", [])} <= {"path", "header"}, name
