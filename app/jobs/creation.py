@@ -174,8 +174,7 @@ class JobWriter:
     ) -> None:
         try:
             rows = await self._execute(principal, [draft for draft, _ in batch])
-        # The driver's own DataError, of what it cannot encode, has no public name but is this, too.
-        except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError) as error:
+        except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
             if len(batch) == 1:
                 _fail(batch, error)
             else:  # one of them; it must not fail the others

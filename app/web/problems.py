@@ -281,5 +281,5 @@ def may_pass(error: Exception) -> bool:
         state = error.sqlstate or ""
         return state in _PASSING_STATES or state.startswith(_CONNECTION_CLASS)
     if isinstance(error, asyncpg.InterfaceError):
-        return not isinstance(error, ValueError)  # such as its DataError, which has no public name
+        return not isinstance(error, ValueError)  # what it was given is wrong, not the connection
     return isinstance(error, _PASSING)
