@@ -40,8 +40,8 @@ types: setup ## check types
 migrate: setup ## bring the database of DATABASE_URL, or else the one in .devstack, up to date
 	@$(PY) -m devstack migrate
 
-bench: setup ## measure speed
-	@for script in bench/[a-z]*.py; do [ -e "$$script" ] || continue; echo "== $$script"; $(PY) "$$script" $(ARGS) || exit 1; done
+bench: setup ## measure speed, all of it; run a script of bench/ by itself to give it arguments
+	@for script in bench/[a-z]*.py; do [ -e "$$script" ] || continue; echo "== $$script"; $(PY) "$$script" || exit 1; done
 
 bench-worker: setup ## compare the worker with RQ's own, Celery and Dramatiq, and time a job's whole path; ARGS=--quick is rougher
 	@$(PY) bench/bench_worker.py $(ARGS)
