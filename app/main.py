@@ -21,6 +21,7 @@ from app.jobs.poll import JobReader
 from app.jobs.router import router as jobs_router
 from app.jobs.shortcut import JobShortcuts
 from app.jobs.submission import Submission
+from app.jobs.submission_router import router as submission_router
 from app.logs import configure_logging, get_logger
 from app.queueing.rq_queue import WorkerCommands
 from app.storage.base import StorageUnavailableError
@@ -148,6 +149,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for prefix in ("", API_PREFIX):
         app.include_router(health.router, prefix=prefix, include_in_schema=not prefix)
     app.include_router(files_router, prefix=API_PREFIX)
+    app.include_router(submission_router, prefix=API_PREFIX)
     app.include_router(jobs_router, prefix=API_PREFIX)
     app.include_router(catalog_router, prefix=API_PREFIX)
     app.include_router(worker_router, prefix=WORKER_PREFIX)

@@ -6,7 +6,8 @@ from uuid import UUID
 
 from pydantic import Field, FiniteFloat
 
-from contract.base import PROTOCOL_VERSION, ErrorCode, Message, Text, UtcDatetime
+from contract.base import PROTOCOL_VERSION, ErrorCode, Message, Sha256, Text, UtcDatetime
+from contract.kinds import ArtifactKind
 
 WorkerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 
@@ -26,7 +27,7 @@ class ClaimRequest(Message):
 
 
 class InputFile(Message):
-    """One uploaded object that a parameter names, ready to download."""
+    """One stored object, ready to download: what a parameter names, or a checkpoint."""
 
     parameter: str
     object_name: str
@@ -34,6 +35,15 @@ class InputFile(Message):
     etag: str
     size_bytes: int
     media_type: str
+
+
+class Reproduction(Message):
+    """The job that this one makes again, and the result to compare with."""
+
+    of: UUID
+    kind: ArtifactKind
+    sha256: Sha256
+    manifest: InputFile | None = Field(description="says how the original was made")
 
 
 class JobSpec(Message):
@@ -49,6 +59,10 @@ class JobSpec(Message):
     params: dict[str, Any]
     prompt: str | None
     inputs: list[InputFile]
+    checkpoint: InputFile | None = Field(
+        default=None, description="the newest one of the job's earlier attempts, to go on from"
+    )
+    reproduction: Reproduction | None = None
     time_limit_seconds: int
     lease_seconds: float
     heartbeat_seconds: float

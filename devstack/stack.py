@@ -227,9 +227,10 @@ class Stack:
                 return port
         raise AssertionError
 
-    def add_worker(self, name: str) -> Service:
-        """One more worker, started and ready; it stops with the rest."""
-        worker = services.worker(self.settings, self.folder / name, self.logs, name)
+    def add_worker(self, name: str, settings: Mapping[str, str] | None = None) -> Service:
+        """One more worker, with settings of its own; started and ready, it stops with the rest."""
+        chosen = {**self.settings, **(settings or {})}
+        worker = services.worker(chosen, self.folder / name, self.logs, name)
         self.services[name] = worker
         return worker.start()
 

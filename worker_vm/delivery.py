@@ -9,6 +9,8 @@ import httpx
 
 from contract.attempts import (
     SHORT_LOG,
+    AttemptCancelled,
+    AttemptFailed,
     AttemptReleased,
     AttemptSucceeded,
     FailureCode,
@@ -36,6 +38,10 @@ LOST = "lost"
 UNDELIVERED = "undelivered"
 LOG_NAME = "run.log"
 
+_REFUSALS = 3
+_LARGE_REPORT = 128 * 1024
+"""Bytes. Whatever makes a report larger than this is its log, which is uploaded then."""
+
 
 @dataclass(frozen=True)
 class Patience:
@@ -47,6 +53,8 @@ class Patience:
     upload: RetryPolicy = field(default=RetryPolicy(longest_wait=5, give_up_after=86400))
     finish: RetryPolicy = field(default=RetryPolicy(longest_wait=5, give_up_after=86400))
     log_upload: RetryPolicy = field(default=RetryPolicy(give_up_after=15))
+    # All files of a cancelled run together: somebody waits for its end, and nobody for them.
+    cancelled: RetryPolicy = field(default=RetryPolicy(give_up_after=30))
 
 
 class Delivery:
@@ -95,6 +103,8 @@ class Delivery:
             if isinstance(report, AttemptSucceeded):
                 report = self._with_files(report)
             self._uploads.discard()
+            if isinstance(report, AttemptCancelled):
+                self._keep_files()
             return self._report(report)
         except AttemptLostError as error:
             log.warning("attempt.lost", reason=str(error))
@@ -110,6 +120,17 @@ class Delivery:
         except Exception as error:  # noqa: BLE001  (a run that has ended is reported)
             return self._without_files(error)
         return report.model_copy(update={"artifact_ids": ids})
+
+    def _keep_files(self) -> None:
+        """Have shown what a cancelled run has handed over, if that can be done soon."""
+        policy = self._patience.cancelled
+        until = time.monotonic() + policy.give_up_after
+
+        def pause(seconds: float) -> bool:
+            left = until - time.monotonic()
+            return left <= 0 or self._pause(min(seconds, left))
+
+        self._uploads.keep_rest(FileUploader(self._api, self._storage, policy=policy, pause=pause))
 
     def _without_files(self, error: Exception) -> FinishRequest:
         """What to report instead of a success whose files could not be handed over."""
@@ -130,22 +151,33 @@ class Delivery:
     def _report(self, report: FinishRequest) -> str:
         if not isinstance(report, AttemptReleased) or self._control.reason is not None:
             report = self._with_log(report)
-        for instead in (self._with_committed_files, self._with_refusal):
+        for _ in range(_REFUSALS):
             try:
                 self._finish(report)
             except (AttemptLostError, WorkerKeyRefusedError):
                 raise
             except ApiRefusedError as error:
-                if not isinstance(report, AttemptSucceeded):
-                    raise
                 log.warning("finish.refused", reason=str(error))
-                report = instead(report, error)
+                report = self._after_refusal(report, error)
             else:
                 return report.outcome
         self._finish(report)
         return report.outcome
 
-    def _with_committed_files(self, report: AttemptSucceeded, _: ApiRefusedError) -> FinishRequest:
+    def _after_refusal(self, report: FinishRequest, error: ApiRefusedError) -> FinishRequest:
+        """What to report instead: whatever was wrong, that the run has ended must arrive."""
+        if not isinstance(report, AttemptSucceeded):
+            return _bare(report)
+        if self._uploads.awaits_report:
+            return self._with_committed_files(report)
+        failed = self._verdicts.failed(
+            FailureCode.INVALID_OUTPUT,
+            f"The result was refused: {error.detail}",
+            permanent=False,
+        )
+        return failed.model_copy(update={"log": report.log})
+
+    def _with_committed_files(self, report: AttemptSucceeded) -> FinishRequest:
         """A file may have been damaged on its way: one by one each is tried several times."""
         try:
             ids = self._uploads.commit_rest(self._uploader(self._patience.upload))
@@ -154,14 +186,6 @@ class Delivery:
         except Exception as error:  # noqa: BLE001  (a run that has ended is reported)
             return self._without_files(error).model_copy(update={"log": report.log})
         return report.model_copy(update={"artifact_ids": ids})
-
-    def _with_refusal(self, report: AttemptSucceeded, error: ApiRefusedError) -> FinishRequest:
-        failed = self._verdicts.failed(
-            FailureCode.INVALID_OUTPUT,
-            f"The result was refused: {error.detail}",
-            permanent=False,
-        )
-        return failed.model_copy(update={"log": report.log})
 
     def _finish(self, report: FinishRequest) -> None:
         """Deliver the report; the body stays the same, so that a repeat is recognised."""
@@ -181,8 +205,9 @@ class Delivery:
         try:
             self._lines.flush()
             text = self._lines.path.read_text(encoding="utf-8", errors="replace")
-            if len(text) <= SHORT_LOG:
-                return report.model_copy(update={"log": text or None})
+            with_log = report.model_copy(update={"log": text or None})
+            if len(text) <= SHORT_LOG and len(with_log.model_dump_json().encode()) <= _LARGE_REPORT:
+                return with_log
             self._upload_log()
         except Exception as error:  # noqa: BLE001  (the outcome matters more than its log)
             log.warning("log.not_uploaded", reason=str(error))
@@ -208,6 +233,14 @@ class Delivery:
                 return True
             time.sleep(min(left, 0.1))
         return False
+
+
+def _bare(report: FinishRequest) -> FinishRequest:
+    """A report with nothing in it that it could do without."""
+    changes: dict[str, object] = {"log": None}
+    if isinstance(report, AttemptFailed):
+        changes["log_tail"] = ""
+    return report.model_copy(update=changes)
 
 
 class _InterruptedError(Exception):

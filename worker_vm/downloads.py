@@ -1,4 +1,4 @@
-"""Inputs: fetched by presigned GET, and only exactly what was promised."""
+"""What a run begins with: fetched by presigned GET, and only exactly what was promised."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -23,41 +23,65 @@ class StorageUnavailableError(Exception):
     """Storage did not answer, or not as it should; it may later."""
 
 
-def download_inputs(
-    client: httpx.Client,
-    inputs: Iterable[InputFile],
-    folder: Path,
-    *,
-    policy: RetryPolicy,
-    check: Callable[[], None],
-    pause: Callable[[float], bool],
-) -> dict[str, Path]:
-    """Fetch every input into `folder`.
+class Downloader:
+    """Fetches what one run begins with.
 
     Args:
         client: for storage; it must not carry the worker key.
-        inputs: what the claim promised.
-        folder: where to put them; made here.
         policy: how patient to be with storage.
         check: called between chunks; raises to stop.
         pause: see `retry`.
-
-    Returns:
-        The files by the parameter that names them.
-
-    Raises:
-        PipelineError: INPUT_CHANGED, INPUT_UNAVAILABLE or STORAGE_UNAVAILABLE.
     """
-    folder.mkdir()
-    files = {}
-    for number, item in enumerate(inputs):
-        path = folder / _local_name(number, item.object_name)
+
+    def __init__(
+        self,
+        client: httpx.Client,
+        *,
+        policy: RetryPolicy,
+        check: Callable[[], None],
+        pause: Callable[[float], bool],
+    ) -> None:
+        self._client = client
+        self._policy = policy
+        self._check = check
+        self._pause = pause
+
+    def fetch_inputs(self, inputs: Iterable[InputFile], folder: Path) -> dict[str, Path]:
+        """Fetch every input into a folder, which is made here.
+
+        Returns:
+            The files by the parameter that names them.
+
+        Raises:
+            PipelineError: INPUT_CHANGED, INPUT_UNAVAILABLE or STORAGE_UNAVAILABLE.
+        """
+        folder.mkdir()
+        return {
+            item.parameter: self._fetch(item, folder / _local_name(number, item.object_name))
+            for number, item in enumerate(inputs)
+        }
+
+    def fetch_if_there(self, item: InputFile | None, folder: Path) -> Path | None:
+        """Fetch what a run can do without, such as a checkpoint, into a folder made here.
+
+        None if there is nothing, or it cannot be had.
+        """
+        if item is None:
+            return None
+        folder.mkdir()
+        try:
+            return self._fetch(item, folder / _local_name(0, item.object_name))
+        except PipelineError as error:
+            log.warning("input.left_out", name=item.parameter, code=error.code)
+            return None
+
+    def _fetch(self, item: InputFile, path: Path) -> Path:
         try:
             retry(
-                lambda item=item, path=path: _download(client, item, path, check),  # type: ignore[misc]
-                policy=policy,
+                lambda: _download(self._client, item, path, self._check),
+                policy=self._policy,
                 retryable=lambda error: isinstance(error, StorageUnavailableError),
-                pause=pause,
+                pause=self._pause,
                 on_failure=lambda error, wait: log.warning(
                     "input.retry", reason=str(error), wait_seconds=round(wait, 1)
                 ),
@@ -69,8 +93,7 @@ def download_inputs(
                 permanent=False,
             ) from error
         log.info("input.downloaded", parameter=item.parameter, size_bytes=item.size_bytes)
-        files[item.parameter] = path
-    return files
+        return path
 
 
 def _local_name(number: int, object_name: str) -> str:

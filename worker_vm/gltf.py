@@ -31,6 +31,8 @@ class Mesh:
     """(n, 2) in 0…1, v downwards as in glTF"""
     faces: NDArray[np.uint32]
     """(m, 3), counter-clockwise seen from outside"""
+    tangents: NDArray[np.float32] | None = None
+    """(n, 4), unit with the bitangent's sign; needed where there is a normal map"""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Material:
     media_type: str
     roughness: float
     metallic: float = 0.0
+    normal_map: bytes | None = None
+    """a whole PNG file"""
 
 
 class _Buffer:
@@ -76,8 +80,19 @@ def write_glb(
         extras: JSON kept in `asset.extras`.
     """
     buffer = _Buffer()
-    accessors = _accessors(mesh, buffer)
-    image_view = buffer.add(material.image)
+    attributes, indices, accessors = _accessors(mesh, buffer)
+    images = [{"bufferView": buffer.add(material.image), "mimeType": material.media_type}]
+    surface: dict[str, Any] = {
+        "name": name,
+        "pbrMetallicRoughness": {
+            "baseColorTexture": {"index": 0},
+            "metallicFactor": material.metallic,
+            "roughnessFactor": material.roughness,
+        },
+    }
+    if material.normal_map is not None:
+        surface["normalTexture"] = {"index": len(images)}
+        images.append({"bufferView": buffer.add(material.normal_map), "mimeType": "image/png"})
     document = {
         "asset": {"version": "2.0", "generator": "Pipeline 3D", "extras": dict(extras)},
         "scene": 0,
@@ -86,26 +101,11 @@ def write_glb(
         "meshes": [
             {
                 "name": name,
-                "primitives": [
-                    {
-                        "attributes": {"POSITION": 0, "NORMAL": 1, "TEXCOORD_0": 2},
-                        "indices": 3,
-                        "material": 0,
-                    }
-                ],
+                "primitives": [{"attributes": attributes, "indices": indices, "material": 0}],
             }
         ],
-        "materials": [
-            {
-                "name": name,
-                "pbrMetallicRoughness": {
-                    "baseColorTexture": {"index": 0},
-                    "metallicFactor": material.metallic,
-                    "roughnessFactor": material.roughness,
-                },
-            }
-        ],
-        "textures": [{"sampler": 0, "source": 0}],
+        "materials": [surface],
+        "textures": [{"sampler": 0, "source": source} for source in range(len(images))],
         "samplers": [
             {
                 "magFilter": _LINEAR,
@@ -114,7 +114,7 @@ def write_glb(
                 "wrapT": _CLAMP,
             }
         ],
-        "images": [{"bufferView": image_view, "mimeType": material.media_type}],
+        "images": images,
         "accessors": accessors,
         "bufferViews": buffer.views,
         "buffers": [{"byteLength": len(buffer.data)}],
@@ -122,10 +122,17 @@ def write_glb(
     path.write_bytes(_container(document, bytes(buffer.data)))
 
 
-def _accessors(mesh: Mesh, buffer: _Buffer) -> list[dict[str, Any]]:
-    """Append the mesh's arrays and describe them, the indices last."""
+def _accessors(mesh: Mesh, buffer: _Buffer) -> tuple[dict[str, int], int, list[dict[str, Any]]]:
+    """Append the mesh's arrays; the attributes' and the indices' accessors, and all of them."""
+    arrays = [
+        ("POSITION", mesh.positions, "VEC3"),
+        ("NORMAL", mesh.normals, "VEC3"),
+        ("TEXCOORD_0", mesh.uvs, "VEC2"),
+    ]
+    if mesh.tangents is not None:
+        arrays.append(("TANGENT", mesh.tangents, "VEC4"))
     accessors: list[dict[str, Any]] = []
-    for values, kind in ((mesh.positions, "VEC3"), (mesh.normals, "VEC3"), (mesh.uvs, "VEC2")):
+    for _, values, kind in arrays:
         array = np.ascontiguousarray(values, dtype="<f4")
         accessors.append(
             {
@@ -147,7 +154,8 @@ def _accessors(mesh: Mesh, buffer: _Buffer) -> list[dict[str, Any]]:
             "type": "SCALAR",
         }
     )
-    return accessors
+    attributes = {name: number for number, (name, _, _) in enumerate(arrays)}
+    return attributes, len(arrays), accessors
 
 
 def _container(document: Mapping[str, Any], binary: bytes) -> bytes:

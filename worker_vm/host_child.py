@@ -6,11 +6,13 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from worker_vm.companion import PYTHON_SETTING
 from worker_vm.host_output import HostOutput
 from worker_vm.host_protocol import Channel
 
@@ -135,5 +137,6 @@ def host_environment(inherited: Mapping[str, str], pipelines: list[str]) -> dict
         **environment,
         "PYTHONPATH": f"{_ROOT}{os.pathsep}{path}" if path else str(_ROOT),
         "PYTHONUNBUFFERED": "1",
+        PYTHON_SETTING: sys.executable,
         "WORKER_HOST_PIPELINES": " ".join(pipelines),
     }

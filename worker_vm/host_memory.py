@@ -75,6 +75,12 @@ def _budget_mib() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2 // _MIB
 
 
+def device_name() -> str | None:
+    """The GPU that pipelines of this process use; None if they use none."""
+    cuda = _cuda()
+    return None if cuda is None else str(cuda.get_device_name(0))
+
+
 def _cuda() -> Any:
     """torch.cuda, if a pipeline has imported torch and there is a device."""
     torch = sys.modules.get("torch")

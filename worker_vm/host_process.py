@@ -293,8 +293,7 @@ class HostProcess:
         for event in events:
             if isinstance(event, Ended) and event.number == self._runs:
                 return event
-            # What a run still says after it was told to stop is of no interest.
-            if not (control.stopped.is_set() and isinstance(event, Advanced | Produced)):
+            if not _too_late(event, control):
                 self._pass_on(event, listener)  # type: ignore[arg-type]
         return None
 
@@ -354,3 +353,12 @@ class HostProcess:
     def _need(self) -> HostChild:
         assert self._child is not None, "the host does not run"
         return self._child
+
+
+def _too_late(event: object, control: RunControl) -> bool:
+    """Whether a run says this after it was told to stop; a cancelled one's files are of use."""
+    if not control.stopped.is_set():
+        return False
+    if isinstance(event, Produced):
+        return control.reason is not StopReason.CANCELLED
+    return isinstance(event, Advanced)

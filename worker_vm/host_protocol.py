@@ -41,6 +41,7 @@ class Run:
     prompt: str | None
     inputs: dict[str, str]
     work_dir: str
+    checkpoint: str | None = None
     number: int = 0
     """Tells this run from others of its host."""
 

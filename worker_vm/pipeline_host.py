@@ -72,6 +72,7 @@ class _Report:
         self._cancelled = cancelled
         self._facts = facts
         self._closed = False
+        self._told = False
         self.has_manifest = False
 
     def close(self) -> None:
@@ -82,7 +83,8 @@ class _Report:
         self._channel.send(Advanced(float(percent), str(stage), message))
 
     def artifact(self, kind: ArtifactKind, path: Path, media_type: str) -> None:
-        self._check()
+        if self._closed or not self._told:
+            self._check()
         if kind == ArtifactKind.MANIFEST:
             self.has_manifest = True
             if media_type == host_manifest.MEDIA_TYPE:
@@ -92,6 +94,7 @@ class _Report:
 
     def _check(self) -> None:
         if self._closed or self._cancelled.is_set():
+            self._told = True
             raise RunCancelledError
 
 
@@ -161,7 +164,7 @@ class PipelineHost:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._shelf = _Shelf(self._tell_loaded, self._make_room)
-        self._commands: SimpleQueue[Command | None] = SimpleQueue()
+        self._commands: SimpleQueue[Command] = SimpleQueue()
         self._cancelled = threading.Event()
         self._memory_freed = threading.Event()
         self._room: SimpleQueue[str | None] = SimpleQueue()
@@ -169,10 +172,11 @@ class PipelineHost:
         self._used_at_first_mib: int | None = None
 
     def serve(self) -> None:
-        """Say what can be run, then obey."""
+        """Say what can be run, then obey; the guard ends this."""
         self._channel.send(Ready(platform.python_version(), [*map(_report_on, _our_pipelines())]))
         threading.Thread(target=self._listen, daemon=True).start()
-        while (command := self._commands.get()) is not None:
+        while True:
+            command = self._commands.get()
             if isinstance(command, Prepare):
                 self._prepare(command.pipeline)
             elif isinstance(command, Unload):
@@ -282,6 +286,7 @@ class PipelineHost:
                     inputs={name: Path(path) for name, path in command.inputs.items()},
                     work_dir=work_dir,
                     reduced_from=asked,
+                    checkpoint=None if command.checkpoint is None else Path(command.checkpoint),
                 ),
                 report,
             )

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from pydantic import TypeAdapter
 
@@ -10,11 +11,11 @@ from contract.artifacts import MediaType
 from contract.attempts import FailureCode, Progress
 from contract.base import FileName
 from contract.kinds import ArtifactKind
-from worker_vm.control import RunControl
+from worker_vm.control import RunControl, StopReason
 from worker_vm.logs import get_logger, storable
 from worker_vm.pipelines.base import PipelineError
 from worker_vm.supervisor import Supervisor
-from worker_vm.uploads import Upload, UploadQueue
+from worker_vm.uploads import Upload
 
 log = get_logger(__name__)
 
@@ -25,13 +26,20 @@ _FILE_NAME: TypeAdapter[str] = TypeAdapter(FileName)
 _MEDIA_TYPE: TypeAdapter[str] = TypeAdapter(MediaType)
 
 
+class FileTaker(Protocol):
+    """Where a run's files go."""
+
+    def submit(self, upload: Upload) -> None:
+        """Take a file that was found good."""
+
+
 class RunReporter:
     """The `RunListener` of one run; a pipeline's process is trusted no more than a client.
 
     Args:
         control: says whether the run should stop.
         supervisor: takes progress.
-        uploads: takes files.
+        files: takes files.
         work_dir: where the run's files must lie.
         free_other_memory: makes the other hosts give theirs back.
     """
@@ -40,7 +48,7 @@ class RunReporter:
         self,
         control: RunControl,
         supervisor: Supervisor,
-        uploads: UploadQueue,
+        files: FileTaker,
         *,
         work_dir: Path,
         free_other_memory: Callable[[], None],
@@ -50,7 +58,7 @@ class RunReporter:
         self._restarts = 0
         self._control = control
         self._supervisor = supervisor
-        self._uploads = uploads
+        self._files = files
         self._percent = 0.0
         self._stage = ""
         self._names = {LOG_NAME}
@@ -77,20 +85,29 @@ class RunReporter:
         )
 
     def produced(self, kind: str, path: Path, media_type: str) -> None:
-        """A file is finished.
+        """A file is finished. A cancelled run may still hand over what it has.
 
         Raises:
-            RunCancelledError: the run should stop now.
+            RunCancelledError: the run should stop now, for another reason.
             PipelineError: INVALID_OUTPUT; the file is missing, empty, elsewhere or handed over
                 twice, or its kind, name or media type is not allowed.
         """
-        self._control.check()
-        problem = self._problem(kind, path, media_type)
-        if problem is None and path.name in self._names:
-            if self._restarts:
-                path = path.rename(path.with_stem(f"{path.stem}-{self._restarts + 1}"))
-            if path.name in self._names:
-                problem = "was handed over twice"
+        cancelled = self._control.reason is StopReason.CANCELLED
+        if not cancelled:
+            self._control.check()
+        try:
+            problem = self._problem(kind, path, media_type)
+            if problem is None and path.name in self._names:
+                if self._restarts:
+                    path = path.rename(path.with_stem(f"{path.stem}-{self._restarts + 1}"))
+                if path.name in self._names:
+                    problem = "was handed over twice"
+        except (OSError, ValueError, RuntimeError) as error:
+            # A name that is too long or has a NUL, a folder that is closed to us, links in a ring.
+            problem = f"cannot be looked at ({getattr(error, 'strerror', None) or error})"
+        if problem is not None and cancelled:
+            log.warning("artifact.left_out", name=storable(path.name), problem=problem)
+            return
         if problem is not None:
             raise PipelineError(
                 FailureCode.INVALID_OUTPUT,
@@ -98,7 +115,7 @@ class RunReporter:
                 permanent=False,
             )
         self._names.add(path.name)
-        self._uploads.submit(Upload(kind=ArtifactKind(kind), path=path, media_type=media_type))
+        self._files.submit(Upload(kind=ArtifactKind(kind), path=path, media_type=media_type))
 
     def _problem(self, kind: str, path: Path, media_type: str) -> str | None:
         if path.is_symlink() or not path.resolve().is_relative_to(self._work_dir):

@@ -24,11 +24,12 @@ from worker_vm.api_client import (
 from worker_vm.backoff import retry
 from worker_vm.control import RunControl, StopReason
 from worker_vm.delivery import LOG_NAME, LOST, UNDELIVERED, Delivery, Patience
-from worker_vm.downloads import download_inputs
+from worker_vm.downloads import Downloader
 from worker_vm.host_pool import HostPool, PipelineUnavailableError, inputs_as_text
 from worker_vm.host_protocol import Run
 from worker_vm.logs import get_logger, run_log
 from worker_vm.reporter import RunReporter
+from worker_vm.reproduction import LARGEST_MANIFEST, ReproducedRun
 from worker_vm.supervisor import Mailbox, Signal, Supervisor, Timings
 from worker_vm.uploads import FileUploader, Upload, UploadQueue
 from worker_vm.verdicts import Verdicts, finite
@@ -282,41 +283,61 @@ class AttemptRun:
         """Download the inputs and run the pipeline in its host."""
         spec = self._spec
         self._host.pool.require(spec.pipeline, self._control)
-        inputs = download_inputs(
+        downloader = Downloader(
             self._host.storage,
-            spec.inputs,
-            self._folder / "inputs",
             policy=self._host.patience.download,
             check=self._control.check,
             pause=self._control.pause,
         )
+        inputs = downloader.fetch_inputs(spec.inputs, self._folder / "inputs")
+        checkpoint = downloader.fetch_if_there(spec.checkpoint, self._folder / "checkpoint")
+        reproduced = self._reproduced(downloader)
         self._control.check()
         work_dir = self._folder / "work"
         work_dir.mkdir()
-        ended = self._host.pool.run(
-            Run(
-                pipeline=spec.pipeline,
-                job_id=str(spec.job_id),
-                model_id=spec.model_id,
-                model_version=spec.model_version,
-                params=spec.params,
-                prompt=spec.prompt,
-                inputs=inputs_as_text(inputs),
-                work_dir=str(work_dir),
-            ),
-            lambda free_other_memory: RunReporter(
-                self._control,
-                self._supervisor,
-                self._uploads,
-                work_dir=work_dir,
-                free_other_memory=free_other_memory,
-            ),
-            self._control,
+        command = Run(
+            pipeline=spec.pipeline,
+            job_id=str(spec.job_id),
+            model_id=spec.model_id,
+            model_version=spec.model_version,
+            params=spec.params,
+            prompt=spec.prompt,
+            inputs=inputs_as_text(inputs),
+            work_dir=str(work_dir),
+            checkpoint=None if checkpoint is None else str(checkpoint),
         )
-        self._control.check()
+        try:
+            ended = self._host.pool.run(
+                command,
+                lambda free_other_memory: RunReporter(
+                    self._control,
+                    self._supervisor,
+                    reproduced or self._uploads,
+                    work_dir=work_dir,
+                    free_other_memory=free_other_memory,
+                ),
+                self._control,
+            )
+            self._control.check()
+            if ended.outcome == "succeeded" and reproduced is not None:
+                reproduced.compare()
+        finally:
+            if reproduced is not None:
+                reproduced.release()
         if ended.outcome == "succeeded":
             return AttemptSucceeded(artifact_ids=[], metrics=finite(ended.metrics))
         return self._verdicts.of_end(ended)
+
+    def _reproduced(self, downloader: Downloader) -> ReproducedRun | None:
+        """What is to be said of another job's result, if this one makes that again."""
+        wanted = self._spec.reproduction
+        if wanted is None:
+            return None
+        manifest = wanted.manifest
+        if manifest is not None and manifest.size_bytes > LARGEST_MANIFEST:
+            manifest = None
+        original = downloader.fetch_if_there(manifest, self._folder / "original")
+        return ReproducedRun(wanted, original, self._uploads, self._folder / "manifests")
 
     def _judge(self, error: BaseException) -> FinishRequest | None:
         """What an exception means. A reason to stop explains whatever came after it."""

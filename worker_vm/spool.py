@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from contract.attempts import AttemptSucceeded, FinishRequest, JobSpec
+from contract.attempts import AttemptCancelled, AttemptSucceeded, FinishRequest, JobSpec
 from contract.kinds import ArtifactKind
 from worker_vm.uploads import Upload
 
@@ -30,7 +30,9 @@ class SpooledOutcome(BaseModel):
 
 def save(folder: Path, spec: JobSpec, report: FinishRequest, uploads: list[Upload]) -> None:
     """Write down how a run has ended; in full or not at all."""
-    kept = uploads if isinstance(report, AttemptSucceeded) else []
+    kept = uploads if isinstance(report, AttemptSucceeded | AttemptCancelled) else []
+    if isinstance(report, AttemptSucceeded):
+        kept = [upload for upload in kept if upload.kind is not ArtifactKind.CHECKPOINT]
     outcome = SpooledOutcome(
         spec=spec,
         report=report,

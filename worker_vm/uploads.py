@@ -149,11 +149,7 @@ class FileUploader:
             PipelineError: STORAGE_UNAVAILABLE, or INVALID_OUTPUT when the app refuses the file.
             AttemptLostError: the attempt is somebody else's.
         """
-        request = describe_file(upload)
-        with _explained(request.name):
-            artifact_id = self._upload(upload.path, request).artifact_id
-        log.info("artifact.uploaded", kind=upload.kind, name=request.name, bytes=request.size_bytes)
-        return artifact_id
+        return self._commit(upload, describe_file(upload))
 
     def store(self, upload: Upload) -> tuple[UUID, bool]:
         """Bring one file into storage; if it can wait for the report, it is not committed yet.
@@ -166,11 +162,17 @@ class FileUploader:
         """
         request = describe_file(upload)
         if upload.kind in SHOWN_AT_ONCE or request.size_bytes >= LARGE_BYTES:
-            return self.upload(upload), True
+            return self._commit(upload, request), True
         with _explained(request.name):
             ticket = self._patiently(request.name, lambda: self._put(upload.path, request))
         log.info("artifact.stored", kind=upload.kind, name=request.name, bytes=request.size_bytes)
         return ticket.ticket_id, False
+
+    def _commit(self, upload: Upload, request: UploadTicketRequest) -> UUID:
+        with _explained(request.name):
+            artifact_id = self._upload(upload.path, request).artifact_id
+        log.info("artifact.uploaded", kind=upload.kind, name=request.name, bytes=request.size_bytes)
+        return artifact_id
 
     def _upload(self, path: Path, request: UploadTicketRequest) -> ArtifactRecord:
         for number in range(1, COMMIT_TRIES + 1):
@@ -235,12 +237,13 @@ class UploadQueue:
     def __init__(self, uploader: FileUploader, control: RunControl) -> None:
         self._uploader = uploader
         self._control = control
-        self._waiting: SimpleQueue[Upload | None] = SimpleQueue()
+        self._waiting: SimpleQueue[int | None] = SimpleQueue()
         self._failure: Exception | None = None
         self._thread: threading.Thread | None = None
         self.submitted: list[Upload] = []
-        self._ids: list[UUID] = []
-        self._uncommitted: dict[UUID, Upload] = {}
+        # By the place among what was submitted.
+        self._ids: dict[int, UUID] = {}
+        self._committed: set[int] = set()
 
     def submit(self, upload: Upload) -> None:
         """Upload a file as soon as those before it are done."""
@@ -251,10 +254,12 @@ class UploadQueue:
             )
             self._thread.start()
         self.submitted.append(upload)
-        self._waiting.put(upload)
+        self._waiting.put(len(self.submitted) - 1)
 
     def drain(self) -> list[UUID]:
-        """Wait for all uploads; the ids of what is in storage, in order.
+        """Wait for all uploads; the ids of the results in storage, in order.
+
+        Checkpoints are not among them: they go when the job succeeds.
 
         Raises:
             PipelineError: an upload failed.
@@ -264,10 +269,15 @@ class UploadQueue:
         if self._failure is not None and not isinstance(self._failure, AttemptLostError):
             raise self._failure
         self._control.check()
-        return self._ids
+        return self._results()
+
+    @property
+    def awaits_report(self) -> bool:
+        """Whether files in storage are to be committed with the report."""
+        return bool(self._uncommitted())
 
     def commit_rest(self, uploader: FileUploader) -> list[UUID]:
-        """Upload and commit one by one what was to be committed with the report.
+        """Upload and commit one by one what is not committed yet.
 
         Args:
             uploader: one that goes on although the run has ended.
@@ -278,16 +288,44 @@ class UploadQueue:
         Raises:
             As `FileUploader.upload`.
         """
-        for position, id_ in enumerate(self._ids):
-            upload = self._uncommitted.pop(id_, None)
-            if upload is not None:
-                self._ids[position] = uploader.upload(upload)
-        return self._ids
+        for place in self._uncommitted():
+            self._commit(place, uploader)
+        return self._results()
+
+    def keep_rest(self, uploader: FileUploader) -> None:
+        """As `commit_rest`, but as far as it goes: a file that is refused costs no other.
+
+        Raises:
+            AttemptLostError, WorkerKeyRefusedError: the app does not take anything.
+        """
+        for place in self._uncommitted():
+            try:
+                self._commit(place, uploader)
+            except (PipelineError, OSError) as error:
+                name = self.submitted[place].path.name
+                log.warning("upload.left_out", name=name, reason=str(error))
+            except RunCancelledError:
+                log.warning("upload.out_of_time", name=self.submitted[place].path.name)
+                return
 
     def discard(self) -> None:
         """Drop what has not begun and wait for the upload under way."""
         self._control.end()
         self._join()
+
+    def _results(self) -> list[UUID]:
+        return [
+            self._ids[place]
+            for place in sorted(self._ids)
+            if self.submitted[place].kind is not ArtifactKind.CHECKPOINT
+        ]
+
+    def _uncommitted(self) -> list[int]:
+        return [place for place in range(len(self.submitted)) if place not in self._committed]
+
+    def _commit(self, place: int, uploader: FileUploader) -> None:
+        self._ids[place] = uploader.upload(self.submitted[place])
+        self._committed.add(place)
 
     def _join(self) -> None:
         if self._thread is not None:
@@ -295,14 +333,13 @@ class UploadQueue:
             self._thread.join()
 
     def _loop(self) -> None:
-        while (upload := self._waiting.get()) is not None:
+        while (place := self._waiting.get()) is not None:
             if self._control.stopped.is_set():
                 return
             try:
-                id_, committed = self._uploader.store(upload)
-                self._ids.append(id_)
-                if not committed:
-                    self._uncommitted[id_] = upload
+                self._ids[place], committed = self._uploader.store(self.submitted[place])
+                if committed:
+                    self._committed.add(place)
             except AttemptLostError as error:
                 log.warning("attempt.lost", reason=str(error))
                 self._failure = error

@@ -18,21 +18,27 @@ from app.artifacts.errors import (
     TicketNotFoundError,
 )
 from app.artifacts.inspection import HEAD_BYTES, contradicts
+from app.artifacts.keeping import drop_checkpoints
 from app.artifacts.tables import Artifact, UploadTicket
 from app.db.session import signal_after_commit
 from app.db.signals import Channel, Signal
 from app.storage.base import ObjectStore
+from contract.kinds import ArtifactKind
 
-# The promise is compared again, since the ticket may have been asked for anew meanwhile.
+# The promise is compared again, since the ticket may have been asked for anew meanwhile. What
+# retention may delete at any moment, such as an outdated checkpoint, needs a new ticket.
 _COMMIT = text("""
 WITH checked AS (
     SELECT * FROM unnest(
-        CAST(:ids AS uuid[]), CAST(:hashes AS text[]), CAST(:etags AS text[])
-    ) WITH ORDINALITY AS t (id, sha256, etag, place)
+        CAST(:ids AS uuid[]), CAST(:kinds AS text[]), CAST(:media_types AS text[]),
+        CAST(:sizes AS bigint[]), CAST(:hashes AS text[]), CAST(:etags AS text[])
+    ) WITH ORDINALITY AS t (id, kind, media_type, size_bytes, sha256, etag, place)
 ), kept AS (
     UPDATE upload_tickets ticket SET keep_until = NULL FROM checked
     WHERE ticket.id = checked.id AND ticket.attempt_id = :attempt_id
-      AND ticket.sha256 = checked.sha256
+      AND (ticket.kind, ticket.media_type, ticket.size_bytes, ticket.sha256)
+        = (checked.kind, checked.media_type, checked.size_bytes, checked.sha256)
+      AND (ticket.keep_until IS NULL OR ticket.keep_until > now())
     RETURNING ticket.*, checked.etag, checked.place
 ), made AS (
     INSERT INTO artifacts (id, job_id, attempt_id, kind, name, media_type, size_bytes, sha256,
@@ -57,8 +63,23 @@ class CheckedObject:
     """An uploaded object that was found to be what its ticket promised."""
 
     ticket_id: UUID
+    kind: ArtifactKind
+    media_type: str
+    size_bytes: int
     sha256: str
     etag: str
+
+    @classmethod
+    def of(cls, ticket: Row[Any], etag: str) -> "CheckedObject":
+        """What a ticket promised and was found, with the ETag that it was found with."""
+        return cls(
+            ticket.id,
+            ArtifactKind(ticket.kind),
+            ticket.media_type,
+            ticket.size_bytes,
+            ticket.sha256,
+            etag,
+        )
 
 
 async def find_tickets(
@@ -102,7 +123,7 @@ async def check_object(store: ObjectStore, ticket: Row[Any]) -> CheckedObject:
     )
     if digest != ticket.sha256:
         raise ArtifactMismatchError(f"The SHA-256 of {ticket.name} is not the promised one.")
-    return CheckedObject(ticket.id, digest, found.etag)
+    return CheckedObject.of(ticket, found.etag)
 
 
 async def commit_objects(
@@ -110,10 +131,13 @@ async def commit_objects(
 ) -> None:
     """Make checked objects artifacts, with an event each; those that are already stay as they are.
 
+    A checkpoint takes the place of every earlier one of the job.
+
     The caller holds the lock of the job and has checked that it is the attempt's.
 
     Raises:
-        TicketNotFoundError: a ticket has been asked for again meanwhile, for another content.
+        TicketNotFoundError: a ticket has been asked for again meanwhile, for another content, or
+            its object is not kept any more.
     """
     if not objects:
         return
@@ -124,6 +148,9 @@ async def commit_objects(
                 "job_id": job_id,
                 "attempt_id": attempt_id,
                 "ids": [checked.ticket_id for checked in objects],
+                "kinds": [checked.kind.value for checked in objects],
+                "media_types": [checked.media_type for checked in objects],
+                "sizes": [checked.size_bytes for checked in objects],
                 "hashes": [checked.sha256 for checked in objects],
                 "etags": [checked.etag for checked in objects],
             },
@@ -131,4 +158,7 @@ async def commit_objects(
     ).scalar_one()
     if kept < len(objects):
         raise TicketNotFoundError
+    checkpoints = [item.ticket_id for item in objects if item.kind is ArtifactKind.CHECKPOINT]
+    if checkpoints:
+        await drop_checkpoints(session, job_id, but=checkpoints)
     signal_after_commit(session, Signal(Channel.JOB_CHANGED, str(job_id)))

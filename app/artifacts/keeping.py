@@ -1,13 +1,32 @@
 """Which objects are kept: those of tickets without a `keep_until`, because a job refers to them."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import delete, exists, func, select, update
+from sqlalchemy import delete, exists, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.artifacts.tables import Artifact, UploadTicket
 from app.jobs.lifecycle import JobStatus
 from app.jobs.tables import Job
+
+_DROP_CHECKPOINTS = text("""
+WITH dropped AS (
+    DELETE FROM artifacts
+    WHERE job_id = :job_id AND kind = 'checkpoint' AND id <> ALL(CAST(:but AS uuid[]))
+    RETURNING object_key
+)
+UPDATE upload_tickets ticket SET keep_until = now() FROM dropped
+WHERE ticket.object_key = dropped.object_key
+""")
+
+
+async def drop_checkpoints(session: AsyncSession, job_id: UUID, but: Sequence[UUID] = ()) -> None:
+    """Forget a job's checkpoints, but for some; retention deletes their objects.
+
+    The caller holds the lock of the job.
+    """
+    await session.execute(_DROP_CHECKPOINTS, {"job_id": job_id, "but": list(but)})
 
 
 async def let_go(session: AsyncSession, job_id: UUID) -> None:

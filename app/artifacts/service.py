@@ -1,13 +1,15 @@
-"""Which artifacts of a job people see."""
+"""Which artifacts of a job people see, and which an attempt begins with."""
 
 from collections.abc import Sequence
+from uuid import UUID
 
-from sqlalchemy import or_, select
+from sqlalchemy import and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.artifacts.tables import Artifact
 from app.jobs.lifecycle import JobStatus
-from app.jobs.tables import Job
+from app.jobs.tables import Attempt, Job
+from contract.kinds import ArtifactKind
 
 
 async def visible_artifacts(session: AsyncSession, job: Job) -> Sequence[Artifact]:
@@ -33,3 +35,60 @@ async def visible_artifacts(session: AsyncSession, job: Job) -> Sequence[Artifac
         .scalars()
         .all()
     )
+
+
+async def find_given(
+    session: AsyncSession, attempt: Attempt
+) -> tuple[list[Artifact], Artifact | None]:
+    """The job's inputs, and the newest checkpoint of its other attempts, to go on from."""
+    found = (
+        await session.execute(
+            select(Artifact)
+            .where(
+                Artifact.job_id == attempt.job_id,
+                or_(
+                    Artifact.attempt_id.is_(None),
+                    and_(
+                        Artifact.kind == ArtifactKind.CHECKPOINT,
+                        Artifact.attempt_id != attempt.id,
+                    ),
+                ),
+            )
+            .order_by(Artifact.parameter, Artifact.created_at.desc())
+        )
+    ).scalars()
+    inputs: list[Artifact] = []
+    checkpoint = None
+    for artifact in found:
+        if artifact.attempt_id is None:
+            inputs.append(artifact)
+        else:
+            checkpoint = checkpoint or artifact
+    return inputs, checkpoint
+
+
+async def find_result(
+    session: AsyncSession, job_id: UUID
+) -> tuple[Artifact | None, Artifact | None]:
+    """A job's main artifact, and the manifest that says how it was made."""
+    found = (
+        await session.execute(
+            select(Artifact, Artifact.id == Job.main_artifact_id)
+            .join(Job, Job.id == Artifact.job_id)
+            .where(
+                Job.id == job_id,
+                Artifact.attempt_id == Job.current_attempt_id,
+                or_(
+                    Artifact.id == Job.main_artifact_id,
+                    and_(
+                        Artifact.kind == ArtifactKind.MANIFEST,
+                        Artifact.media_type == "application/json",
+                    ),
+                ),
+            )
+            .order_by(Artifact.id)
+        )
+    ).all()
+    main = next((artifact for artifact, is_main in found if is_main), None)
+    manifest = next((artifact for artifact, is_main in found if not is_main), None)
+    return main, manifest

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, bindparam, func, select
+from sqlalchemy import Row, and_, bindparam, case, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -14,7 +14,7 @@ from app.artifacts.errors import (
 )
 from app.artifacts.inspection import refused_type
 from app.artifacts.names import artifact_key
-from app.artifacts.tables import Artifact, UploadTicket
+from app.artifacts.tables import UploadTicket
 from app.config import Settings
 from app.db.base import new_id
 from app.jobs.fence import RunningAttempt
@@ -26,19 +26,13 @@ ARTIFACT_TICKET_LIFE = timedelta(minutes=5)
 _MAX_ARTIFACTS = 1000
 _KEEP_UNCOMMITTED = timedelta(days=1)
 
-_SO_FAR = select(
-    select(Artifact.sha256)
-    .where(Artifact.attempt_id == bindparam("attempt_id"), Artifact.name == bindparam("name"))
-    .scalar_subquery()
-    .label("committed"),
+_OTHERS = (
     select(func.count())
     .select_from(UploadTicket)
     .where(
         UploadTicket.attempt_id == bindparam("attempt_id"),
         UploadTicket.name != bindparam("name"),
     )
-    .scalar_subquery()
-    .label("others"),
 )
 
 
@@ -50,7 +44,8 @@ async def create_artifact_ticket(
 ) -> Row[Any]:
     """Permission for an attempt to upload one file; asked again, the same with new promises.
 
-    A ticket shows nobody anything, so it does no harm if the attempt ends in the same moment.
+    A ticket shows nobody anything, so it does no harm if the attempt ends in the same moment; its
+    uncommitted object is deleted in time.
 
     Raises:
         ArtifactMismatchError: nothing of this kind is of this media type.
@@ -65,38 +60,47 @@ async def create_artifact_ticket(
             f"{request.name} has {request.size_bytes} bytes; "
             f"at most {settings.max_artifact_bytes} are accepted."
         )
-    so_far = (
-        await connection.execute(_SO_FAR, {"attempt_id": attempt.id, "name": request.name})
-    ).one()
-    if so_far.committed not in {None, request.sha256}:
-        raise ArtifactCommittedError
-    if so_far.others >= _MAX_ARTIFACTS:
+    others: int = (
+        await connection.execute(_OTHERS, {"attempt_id": attempt.id, "name": request.name})
+    ).scalar_one()
+    if others >= _MAX_ARTIFACTS:
         raise UploadTooLargeError(f"An attempt can upload at most {_MAX_ARTIFACTS} files.")
     now = datetime.now(UTC)
-    values = {
+    promise = {
         "kind": request.kind.value,
         "media_type": request.media_type,
         "size_bytes": request.size_bytes,
         "sha256": request.sha256,
-        "expires_at": now + ARTIFACT_TICKET_LIFE,
-        "keep_until": now + ARTIFACT_TICKET_LIFE + _KEEP_UNCOMMITTED,
     }
-    return (
+    statement = insert(UploadTicket).values(
+        id=new_id(),
+        user_id=attempt.user_id,
+        attempt_id=attempt.id,
+        object_key=artifact_key(attempt.job_id, attempt.id, request.name),
+        name=request.name,
+        expires_at=now + ARTIFACT_TICKET_LIFE,
+        keep_until=now + ARTIFACT_TICKET_LIFE + _KEEP_UNCOMMITTED,
+        **promise,
+    )
+    # Decided by the row as it is when it is written: it may be committed in the same moment.
+    is_committed = UploadTicket.keep_until.is_(None)
+    ticket = (
         await connection.execute(
-            insert(UploadTicket)
-            .values(
-                id=new_id(),
-                user_id=attempt.user_id,
-                attempt_id=attempt.id,
-                object_key=artifact_key(attempt.job_id, attempt.id, request.name),
-                name=request.name,
-                **values,
-            )
-            .on_conflict_do_update(
+            statement.on_conflict_do_update(
                 index_elements=["attempt_id", "name"],
                 index_where=UploadTicket.attempt_id.is_not(None),
-                set_=values | ({"keep_until": None} if so_far.committed else {}),
-            )
-            .returning(UploadTicket)
+                set_={
+                    **promise,
+                    "expires_at": statement.excluded.expires_at,
+                    "keep_until": case((is_committed, None), else_=statement.excluded.keep_until),
+                },
+                where=or_(
+                    ~is_committed,
+                    and_(*(getattr(UploadTicket, key) == promise[key] for key in promise)),
+                ),
+            ).returning(UploadTicket)
         )
-    ).one()
+    ).one_or_none()
+    if ticket is None:
+        raise ArtifactCommittedError
+    return ticket

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import assert_never
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.artifacts.commits import CheckedObject, commit_objects
+from app.artifacts.service import find_given, find_result
 from app.artifacts.tables import Artifact
 from app.catalog.tables import Model
 from app.config import Settings
@@ -64,6 +65,9 @@ class ClaimedAttempt:
     attempt: Attempt
     model: Model
     inputs: list[Artifact]
+    checkpoint: Artifact | None
+    original: tuple[Artifact | None, Artifact | None]
+    """Of a job that makes another one again: that one's main artifact, and its manifest."""
     token: str
 
 
@@ -91,20 +95,12 @@ class AttemptService:
         else:
             attempt, job = await self._start(job, attempt, request)
         model = await self._session.get_one(Model, job.model_id)
-        inputs = (
-            await self._session.execute(
-                select(Artifact)
-                .where(Artifact.job_id == job.id, Artifact.attempt_id.is_(None))
-                .order_by(Artifact.parameter)
-            )
-        ).scalars()
-        return ClaimedAttempt(
-            job,
-            attempt,
-            model,
-            list(inputs),
-            attempt_token(self._settings, attempt_id, request.claim_id),
-        )
+        inputs, checkpoint = await find_given(self._session, attempt)
+        original: tuple[Artifact | None, Artifact | None] = (None, None)
+        if job.reproduces is not None:
+            original = await find_result(self._session, job.reproduces)
+        token = attempt_token(self._settings, attempt_id, request.claim_id)
+        return ClaimedAttempt(job, attempt, model, inputs, checkpoint, original, token)
 
     async def heartbeat(
         self, attempt_id: UUID, token: str, heartbeat: AttemptHeartbeat

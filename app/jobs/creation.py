@@ -18,7 +18,7 @@ from app.accounts.principal import Principal
 from app.artifacts.uploads import CheckedUpload
 from app.catalog.known import KnownModel
 from app.db.base import new_id
-from app.db.pool import plain_pool
+from app.db.pool import PlainPool
 from app.db.signals import Channel, Signal, Signals
 from app.jobs.rows import JOB_COLUMNS, JobRow
 
@@ -42,16 +42,16 @@ WITH model AS MATERIALIZED (
         ) AS free
     FROM unnest(
         $4::uuid[], $5::text[], $6::text[], $7::jsonb[], $8::text[], $9::text[], $10::text[],
-        $11::text[], $12::text[], $13::bool[], $14::int[]
+        $11::text[], $12::text[], $13::bool[], $14::int[], $15::uuid[]
     ) WITH ORDINALITY AS w (
         job_id, model_id, revision, input_params, prompt, idempotency_key, request_hash,
-        request_id, traceparent, require_worker, uploads, place
+        request_id, traceparent, require_worker, uploads, reproduces, place
     )
     LEFT JOIN model m ON m.id = w.model_id AND m.revision = w.revision
 ), kept AS MATERIALIZED (
     SELECT u.*, t.name, t.sha256, t.object_key
     FROM unnest(
-        $15::uuid[], $16::uuid[], $17::uuid[], $18::text[], $19::text[], $20::bigint[], $21::text[]
+        $16::uuid[], $17::uuid[], $18::uuid[], $19::text[], $20::text[], $21::bigint[], $22::text[]
     ) AS u (artifact_id, job_id, ticket_id, parameter, media_type, size_bytes, etag)
     JOIN upload_tickets t ON t.id = u.ticket_id
     WHERE t.keep_until IS NULL OR t.keep_until > now()
@@ -60,10 +60,10 @@ WITH model AS MATERIALIZED (
 ), created AS (
     INSERT INTO jobs (
         id, organisation_id, user_id, model_id, model_version, queue, status, input_params, prompt,
-        max_attempts, idempotency_key, request_hash, request_id, traceparent
+        reproduces, max_attempts, idempotency_key, request_hash, request_id, traceparent
     )
     SELECT job_id, $2::uuid, $1::uuid, model_id, version, queue, 'QUEUED', input_params, prompt,
-        max_attempts, idempotency_key, request_hash, request_id, traceparent
+        reproduces, max_attempts, idempotency_key, request_hash, request_id, traceparent
     FROM wanted w
     WHERE current AND free AND (served OR NOT require_worker)
       AND uploads = (SELECT count(*) FROM kept WHERE kept.job_id = w.job_id)
@@ -106,6 +106,7 @@ class Draft:
     request_id: str
     traceparent: str
     uploads: Sequence[CheckedUpload] = ()
+    reproduces: UUID | None = None
     idempotency_key: str | None = None
     request_hash: str | None = None
     require_worker: bool = False
@@ -125,7 +126,7 @@ class JobWriter:
     """
 
     def __init__(self, dsn: str, signals: Signals, live_seconds: float) -> None:
-        self._pool = plain_pool(dsn, size=_CONNECTIONS, record_class=JobRow)
+        self._pool = PlainPool(dsn, size=_CONNECTIONS, record_class=JobRow)
         self._signals = signals
         self._live_seconds = live_seconds
         self._waiting: dict[UUID, list[tuple[Draft, asyncio.Future[JobRow]]]] = {}
@@ -133,11 +134,11 @@ class JobWriter:
 
     async def start(self) -> None:
         """Get ready; the database may still be away."""
-        await self._pool
+        await self._pool.start()
 
     async def close(self) -> None:
         """Close every connection, at once if somebody holds on to one."""
-        self._pool.terminate()
+        self._pool.close()
 
     async def write(self, principal: Principal, draft: Draft) -> JobRow:
         """Write a job, if what it was checked against is still so.
@@ -180,6 +181,11 @@ class JobWriter:
             else:  # one of them; it must not fail the others
                 for one in batch:
                     await self._write_batch(principal, [one])
+        except TimeoutError as error:
+            # Those behind them would only wait as long again.
+            behind = self._waiting[principal.user_id]
+            _fail([*batch, *behind], error)
+            behind.clear()
         except Exception as error:  # noqa: BLE001  (those who asked say so)
             _fail(batch, error)
         else:
@@ -205,6 +211,7 @@ class JobWriter:
             [draft.traceparent for draft in drafts],
             [draft.require_worker for draft in drafts],
             [len(draft.uploads) for draft in drafts],
+            [draft.reproduces for draft in drafts],
             [new_id() for _ in uploads],
             [draft.job_id for draft, _ in uploads],
             [upload.ticket.id for _, upload in uploads],

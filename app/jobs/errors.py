@@ -31,6 +31,27 @@ class JobExpiredError(AppError):
     code = "JOB_EXPIRED"
 
 
+class ModelVersionChangedError(AppError):
+    """The catalog has another version of the model now, so the same result cannot be made again."""
+
+    status = 409
+    code = "MODEL_VERSION_CHANGED"
+
+
+class InputGoneError(AppError):
+    """An input of the job is not in storage any more. Create a new job with a new upload."""
+
+    status = 410
+    code = "INPUT_GONE"
+
+
+class InputReplacedError(AppError):
+    """An input of the job has been replaced since. Create a new job with a new upload."""
+
+    status = 409
+    code = "INPUT_REPLACED"
+
+
 class IdempotencyMismatchError(AppError):
     """This idempotency key was used before with another body. Use a new key for a new job."""
 

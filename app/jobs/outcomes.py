@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.artifacts.keeping import drop_checkpoints
 from app.artifacts.tables import Artifact
 from app.catalog.tables import Model
 from app.config import Settings
@@ -13,6 +14,7 @@ from app.jobs.lifecycle import AttemptStatus, JobStatus, retry_delay_seconds, sh
 from app.jobs.repository import move_attempt, move_job, seconds
 from app.jobs.tables import Attempt, Job
 from contract.attempts import AttemptSucceeded, FailureCode
+from contract.kinds import ArtifactKind
 
 _MESSAGE_LIMIT = 500
 _RELEASE_SECONDS = 5.0
@@ -41,17 +43,20 @@ async def succeed(
 ) -> Job:
     """The job has its result: the first artifact of the model's main kind that the report names.
 
+    Its checkpoints are of no use any more.
+
     Raises:
         ResultIncompleteError: what the report names was not committed, or the main one is missing.
     """
-    committed = {
-        row.id: row.kind
-        for row in (
-            await session.execute(
-                select(Artifact.id, Artifact.kind).where(Artifact.attempt_id == attempt.id)
+    rows = (
+        await session.execute(
+            select(Artifact.id, Artifact.kind, Artifact.attempt_id).where(
+                Artifact.job_id == job.id,
+                or_(Artifact.attempt_id == attempt.id, Artifact.kind == ArtifactKind.CHECKPOINT),
             )
         )
-    }
+    ).all()
+    committed = {row.id: row.kind for row in rows if row.attempt_id == attempt.id}
     missing = [str(id_) for id_ in report.artifact_ids if id_ not in committed]
     if missing:
         raise ResultIncompleteError(
@@ -65,6 +70,8 @@ async def succeed(
             f"The report has no artifact of kind {model.main_artifact}, "
             f"which is what {model.id} makes."
         )
+    if any(row.kind == ArtifactKind.CHECKPOINT for row in rows):
+        await drop_checkpoints(session, job.id)
     await end_attempt(
         session, attempt, AttemptStatus.SUCCEEDED, report_hash=report_hash, metrics=report.metrics
     )

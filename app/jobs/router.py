@@ -1,4 +1,4 @@
-"""Routes of jobs: submit, follow, control."""
+"""Routes of jobs that are there: follow, control."""
 
 import base64
 import binascii
@@ -11,50 +11,21 @@ from fastapi.responses import StreamingResponse
 
 from app.accounts.dependencies import CurrentPrincipal
 from app.accounts.errors import ForbiddenError, NotAuthenticatedError
-from app.artifacts.errors import (
-    ImageTooLargeError,
-    UploadExpiredError,
-    UploadMismatchError,
-    UploadMissingError,
-    UploadNotFoundError,
-    UploadTooLargeError,
-    UploadTypeError,
-)
-from app.catalog.errors import InvalidParametersError, ModelNotFoundError, PromptError
+from app.catalog.errors import ModelNotFoundError
 from app.db.session import DatabaseDependency, SessionDependency
 from app.errors import InvalidRequestError
 from app.jobs import service
-from app.jobs.errors import (
-    IdempotencyInFlightError,
-    IdempotencyMismatchError,
-    JobNotFoundError,
-    JobStateError,
-    NoWorkerError,
-)
-from app.jobs.estimates import Estimate, Place, count_ahead, find_figures
+from app.jobs.errors import JobNotFoundError, JobStateError
 from app.jobs.lifecycle import FINAL_JOB_STATUSES
 from app.jobs.metrics import job_metrics
 from app.jobs.poll import JobReader, Look, answer_headers
 from app.jobs.repository import find_events
-from app.jobs.schemas import (
-    EventList,
-    EventOut,
-    JobFilters,
-    JobIn,
-    JobOut,
-    JobPage,
-    MetricsOut,
-    ValidationOut,
-)
-from app.jobs.submission import RequestContext, Submission
-from app.jobs.views import answer_submission
+from app.jobs.schemas import EventList, EventOut, JobFilters, JobOut, JobPage, MetricsOut
 from app.jobs.watching import stream_events, wait_until
 from app.queueing.rq_queue import WorkerCommands
 from app.web.conditional import matches, preferred_wait
-from app.web.dependencies import SettingsDependency
 from app.web.problems import problem_responses
 from app.web.watchers import TooManyWatchersError, Watchers
-from app.workers.service import live_fleet
 
 router = APIRouter(
     prefix="/jobs",
@@ -62,114 +33,7 @@ router = APIRouter(
     responses=problem_responses(NotAuthenticatedError, ForbiddenError, InvalidRequestError),
 )
 
-_FITNESS_ERRORS = (
-    NotAuthenticatedError,
-    ForbiddenError,
-    ModelNotFoundError,
-    InvalidParametersError,
-    PromptError,
-    UploadNotFoundError,
-    UploadMissingError,
-    UploadExpiredError,
-    UploadTooLargeError,
-    UploadMismatchError,
-    UploadTypeError,
-    ImageTooLargeError,
-)
 _MAX_EVENTS = 1000
-
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        min_length=1,
-        max_length=255,
-        pattern=r"^[\x21-\x7e]+$",
-        description="Repeating a request with the same key creates one job only",
-    ),
-]
-
-
-def _context(request: Request) -> RequestContext:
-    return RequestContext(
-        request_id=request.state.request_id, traceparent=request.state.traceparent
-    )
-
-
-@router.post("", include_in_schema=False, status_code=status.HTTP_201_CREATED)
-@router.post(
-    "/",
-    status_code=status.HTTP_201_CREATED,
-    summary="Create a job",
-    response_model=JobOut,
-    responses=problem_responses(
-        *_FITNESS_ERRORS, IdempotencyMismatchError, IdempotencyInFlightError, NoWorkerError
-    ),
-)
-async def create_job(
-    body: JobIn,
-    request: Request,
-    principal: CurrentPrincipal,
-    idempotency_key: IdempotencyKey = None,
-    x_idempotency_key: IdempotencyKey = None,
-    *,
-    require_worker: Annotated[
-        bool, Query(description="refuse the job (409) if no live worker serves its model now")
-    ] = False,
-) -> Response:
-    """Check everything, then queue the job. Nothing is left behind if any check fails.
-
-    Uploaded files must exist, be yours, small enough for the model and really of an accepted type.
-    A job whose model no live worker serves is queued with a `warning`, and waits for one.
-    """
-    state = request.app.state
-    submission: Submission = state.submission
-    submitted = await submission.submit(
-        principal,
-        body,
-        _context(request),
-        idempotency_key=idempotency_key or x_idempotency_key,
-        require_worker=require_worker,
-    )
-    answer = await answer_submission(state.database, state.settings, submitted)
-    return Response(
-        answer.body,
-        status_code=status.HTTP_201_CREATED,
-        media_type="application/json",
-        headers=dict(answer.headers),
-    )
-
-
-@router.post(
-    "/validate",
-    summary="Check a job without creating it",
-    responses=problem_responses(*_FITNESS_ERRORS),
-)
-async def validate_job(
-    body: JobIn,
-    request: Request,
-    principal: CurrentPrincipal,
-    database: DatabaseDependency,
-    settings: SettingsDependency,
-) -> ValidationOut:
-    """The checks of creating a job, and how long it would have to wait and would run."""
-    submission: Submission = request.app.state.submission
-    checked = await submission.check(principal, body)
-    model = checked.known.model
-    live_seconds = settings.worker_live_seconds
-    async with database.transaction() as session:
-        fleet = await live_fleet(session, live_seconds)
-    place, pair = Place(principal.user_id, model.queue, model.id), (model.queue, model.id)
-    ahead = await count_ahead(database, [place])
-    figures = await find_figures(database, [pair], live_seconds)
-    estimate = Estimate.of(ahead[place], figures[pair])
-    return ValidationOut(
-        model_id=model.id,
-        input_params=checked.input_params,
-        served=fleet.serving(model.queue, model.pipeline) > 0,
-        queue_position=estimate.queue_position,
-        estimated_wait_seconds=estimate.wait_seconds,
-        estimated_run_seconds=estimate.run_seconds,
-    )
 
 
 def _encode_cursor(job_id: UUID) -> str:

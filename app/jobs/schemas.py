@@ -92,8 +92,37 @@ class PreviewOut(BaseModel):
     url: str
 
 
+_JOB: dict[str, Any] = {
+    "id": "01a1f888-7332-7128-a621-0e7d53df5f83",
+    "model_id": "inflate-v1",
+    "model_version": "1.0.0",
+    "status": "QUEUED",
+    "input_params": {"image_path": "uploads/0192…/0192…/teapot.png", "seed": 7},
+    "prompt": None,
+    "reproduces": "01a1f870-0b1c-7d2e-8f3a-4b5c6d7e8f90",
+    "progress_percent": 0,
+    "stage": None,
+    "message": None,
+    "cancel_requested": False,
+    "attempt": 0,
+    "max_attempts": 3,
+    "queue_position": 1,
+    "eta_seconds": 12.5,
+    "error": None,
+    "previews": [],
+    "warning": None,
+    "requested_by": "01a1f86f-2f50-7c1d-9d1c-6a5b4c3d2e1f",
+    "created_at": "2026-03-01T12:30:15.250000Z",
+    "started_at": None,
+    "completed_at": None,
+    "expires_at": None,
+}
+
+
 class JobOut(BaseModel):
     """A job as its user sees it."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_JOB]})
 
     id: UUID
     model_id: str
@@ -101,14 +130,19 @@ class JobOut(BaseModel):
     status: JobStatus
     input_params: dict[str, Any]
     prompt: str | None
+    reproduces: UUID | None = Field(description="the job that this one makes again")
     progress_percent: float
     stage: str | None
     message: str | None
     cancel_requested: bool
     attempt: int = Field(description="which of `max_attempts` it is in; 0 before the first")
     max_attempts: int
-    queue_position: int | None = Field(description="1 is next; counted up to 1000; while QUEUED")
-    eta_seconds: float | None = Field(description="estimated seconds to the end")
+    queue_position: int | None = Field(
+        description="1 is next; counted up to 1000; while QUEUED, if it can be told just now"
+    )
+    eta_seconds: float | None = Field(
+        description="estimated seconds to the end, if they can be told just now"
+    )
     error: JobErrorOut | None
     previews: list[PreviewOut]
     warning: str | None = Field(
@@ -141,6 +175,7 @@ class JobOut(BaseModel):
             status=JobStatus(job.status),
             input_params=job.input_params,
             prompt=job.prompt,
+            reproduces=job.reproduces,
             progress_percent=round(job.progress_percent, 1),
             stage=job.stage,
             message=job.message,

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.accounts.errors import ForbiddenError
 from app.accounts.principal import Principal
 from app.accounts.roles import Permission
+from app.artifacts.keeping import drop_checkpoints
 from app.artifacts.service import visible_artifacts
 from app.artifacts.tables import Artifact
 from app.catalog.service import get_model
@@ -17,7 +18,6 @@ from app.db.base import first_id_at
 from app.jobs.errors import JobNotFoundError, JobStateError
 from app.jobs.lifecycle import FINAL_JOB_STATUSES, AttemptStatus, JobStatus
 from app.jobs.repository import (
-    announce_waiting_job,
     find_job,
     lock_job,
     move_attempt,
@@ -163,6 +163,8 @@ async def retry_job(session: AsyncSession, principal: Principal, job_id: UUID) -
             f"Only a FAILED or CANCELLED job can be retried; this one is {job.status}."
         )
     model = await get_model(session, job.model_id)
+    if model.version != job.model_version:
+        await drop_checkpoints(session, job.id)
     retried = await move_job(
         session,
         job.id,
@@ -202,28 +204,6 @@ async def running_attempt(session: AsyncSession, job: Job) -> Attempt | None:
     if job.status != JobStatus.RUNNING or job.current_attempt_id is None:
         return None
     return await session.get_one(Attempt, job.current_attempt_id)
-
-
-async def move_waiting_jobs(session: AsyncSession, model_id: str, queue: str) -> int:
-    """Let a model's waiting jobs wait in another queue; returns how many."""
-    moved = (
-        await session.execute(
-            update(Job)
-            .where(
-                Job.model_id == model_id,
-                Job.queue != queue,
-                Job.status == JobStatus.QUEUED.value,
-                Job.slot.is_(None),
-            )
-            .values(queue=queue)
-            .returning(Job)
-            .execution_options(synchronize_session=False)
-        )
-    ).scalars()
-    jobs = list(moved)
-    for job in jobs:
-        await announce_waiting_job(session, job)
-    return len(jobs)
 
 
 async def model_of(session: AsyncSession, job: Job) -> Model:

@@ -2,9 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from app.accounts.principal import Principal
 from app.accounts.roles import Permission
@@ -17,6 +18,7 @@ from app.errors import AppError, ServiceUnavailableError
 from app.jobs.creation import Draft, JobWriter
 from app.jobs.errors import IdempotencyInFlightError, IdempotencyMismatchError, NoWorkerError
 from app.jobs.repository import find_by_idempotency_key
+from app.jobs.reproduction import check_again, find_original
 from app.jobs.rows import JobRow
 from app.jobs.schemas import JobIn
 from app.jobs.tables import Job
@@ -104,41 +106,95 @@ class Submission:
             IdempotencyInFlightError: another request with this key is being handled.
             IdempotencyMismatchError: the key was used with another body.
         """
-        body_hash = None
-        if idempotency_key is not None:
-            body_hash = _request_hash(request)
-            # First, because a replay answers even if the upload has been deleted since.
-            earlier = await self._find_replay(principal, idempotency_key, body_hash)
-            if earlier is not None:
-                return earlier
+        origin = _Origin(
+            context,
+            require_worker,
+            *_key_and_hash(idempotency_key, request.model_dump(mode="json")),
+        )
+        # First, because a replay answers even if the upload has been deleted since.
+        earlier = await self._find_replay(principal, origin)
+        if earlier is not None:
+            return earlier
         principal.require(Permission.CREATE_JOBS)
-        known = self._models.look_up(request.model_id)
+        return await self._create(
+            principal,
+            request.model_id,
+            lambda known: self._check(principal, request, known),
+            origin,
+        )
+
+    async def reproduce(
+        self,
+        principal: Principal,
+        job_id: UUID,
+        context: RequestContext,
+        *,
+        idempotency_key: str | None = None,
+        require_worker: bool = False,
+    ) -> Submitted:
+        """Make a job that makes again what another one has made, of the same input.
+
+        Raises:
+            JobNotFoundError, ForbiddenError: the caller may not read the other one, or not create.
+            JobStateError, JobExpiredError: it has no result, or not any more.
+            ModelNotFoundError, ModelVersionChangedError: its model is not there as it was.
+            InputGoneError, InputReplacedError: an input of it is not.
+            NoWorkerError, IdempotencyInFlightError, IdempotencyMismatchError: as `submit` does.
+        """
+        origin = _Origin(
+            context,
+            require_worker,
+            *_key_and_hash(idempotency_key, {"reproduces": str(job_id)}),
+            reproduces=job_id,
+        )
+        earlier = await self._find_replay(principal, origin)
+        if earlier is not None:
+            return earlier
+        async with self._database.transaction() as session:
+            original = await find_original(session, principal, job_id)
+
+        async def check(known: KnownModel) -> CheckedRequest:
+            params, uploads = await check_again(self._store, original, known.model)
+            return CheckedRequest(known, params, original.job.prompt, uploads)
+
+        return await self._create(principal, original.job.model_id, check, origin)
+
+    async def _create(
+        self,
+        principal: Principal,
+        model_id: str,
+        check: Callable[[KnownModel], Awaitable[CheckedRequest]],
+        origin: "_Origin",
+    ) -> Submitted:
+        """Check what is asked for against the model, and write it if the model is still so."""
+        known = self._models.look_up(model_id)
         for _ in range(_TRIES):
+            known = known or await self._models.read(model_id)
             try:
-                checked = await self._check(
-                    principal, request, known or await self._models.read(request.model_id)
-                )
+                checked = await check(known)
             except AppError:
-                if known is None:
+                # What is known may be old; refuse by what is there.
+                revision, known = known.revision, await self._models.read(model_id)
+                if known.revision == revision:
                     raise
-                known = None  # what is known may be old; refuse by what is there
                 continue
             draft = Draft(
                 checked.known,
                 checked.input_params,
                 checked.prompt,
-                context.request_id,
-                context.traceparent,
+                origin.context.request_id,
+                origin.context.traceparent,
                 uploads=checked.uploads,
-                idempotency_key=idempotency_key,
-                request_hash=body_hash,
-                require_worker=require_worker,
+                reproduces=origin.reproduces,
+                idempotency_key=origin.idempotency_key,
+                request_hash=origin.request_hash,
+                require_worker=origin.require_worker,
             )
             row = await self._writer.write(principal, draft)
             if row["id"] is not None:
                 return Submitted(row, served=row["served"])
             if row["current"]:
-                return await self._why_not(principal, draft, row)
+                return await self._why_not(principal, origin, draft, row)
             known = None
         raise ServiceUnavailableError("The model is being changed. Try again in a moment.")
 
@@ -166,7 +222,9 @@ class Submission:
             ]
         return CheckedRequest(known, params, prompt, uploads)
 
-    async def _why_not(self, principal: Principal, draft: Draft, row: JobRow) -> Submitted:
+    async def _why_not(
+        self, principal: Principal, origin: "_Origin", draft: Draft, row: JobRow
+    ) -> Submitted:
         """The job that was there already, or else the error that kept a draft from being written.
 
         Raises:
@@ -174,33 +232,49 @@ class Submission:
         """
         if not row["free"]:
             raise IdempotencyInFlightError
-        if draft.idempotency_key is not None and draft.request_hash is not None:
-            earlier = await self._find_replay(principal, draft.idempotency_key, draft.request_hash)
-            if earlier is not None:
-                return earlier
+        earlier = await self._find_replay(principal, origin)
+        if earlier is not None:
+            return earlier
         for upload in draft.uploads:
             if upload.ticket.id not in row["kept"]:
                 raise upload.wrong(UploadExpiredError)
         raise NoWorkerError
 
-    async def _find_replay(
-        self, principal: Principal, key: str, body_hash: str
-    ) -> Submitted | None:
-        """The job that the same request with this idempotency key created before.
+    async def _find_replay(self, principal: Principal, origin: "_Origin") -> Submitted | None:
+        """The job that the same request with its idempotency key created before.
 
         Raises:
             IdempotencyMismatchError: the key was used with another body.
         """
+        key = origin.idempotency_key
+        if key is None:
+            return None
         async with self._database.transaction() as session:
             job = await find_by_idempotency_key(session, principal.user_id, key)
             if job is None:
                 return None
-            if job.request_hash != body_hash:
+            if job.request_hash != origin.request_hash:
                 raise IdempotencyMismatchError
         return Submitted(job, replayed=True)
 
 
-def _request_hash(request: JobIn) -> str:
-    """The SHA-256 of a request's canonical JSON, to tell whether a repeat is the same."""
-    canonical = json.dumps(request.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+@dataclass(frozen=True)
+class _Origin:
+    """What a job keeps of the request that made it, beside what it is to make."""
+
+    context: RequestContext
+    require_worker: bool
+    idempotency_key: str | None
+    request_hash: str | None
+    reproduces: UUID | None = None
+
+
+def _key_and_hash(key: str | None, request: Any) -> tuple[str | None, str | None]:
+    """The idempotency key and, with one, the SHA-256 of the request's canonical JSON.
+
+    By that a repeat is known to be the same.
+    """
+    if key is None:
+        return None, None
+    canonical = json.dumps(request, sort_keys=True, separators=(",", ":"))
+    return key, hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()

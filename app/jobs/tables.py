@@ -89,6 +89,9 @@ class Job(Base):
     status: Mapped[str] = mapped_column(default=JobStatus.QUEUED)
     input_params: Mapped[dict[str, Any]]
     prompt: Mapped[str | None]
+    reproduces: Mapped[UUID | None] = mapped_column(
+        ForeignKey("jobs.id"), doc="the job that this one makes again"
+    )
     priority: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
 
     max_attempts: Mapped[int] = mapped_column(SmallInteger)

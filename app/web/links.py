@@ -42,6 +42,7 @@ def _of_job(parameters: dict[str, str]) -> dict[str, Any]:
         "download": _link("get", f"{_JOB}/download", parameters),
         "cancel": _link("post", f"{_JOB}/cancel", parameters),
         "retry": _link("post", f"{_JOB}/retry", parameters),
+        "reproduce": _link("post", f"{_JOB}/reproduce", parameters),
     }
 
 
@@ -68,6 +69,7 @@ _LINKS: dict[tuple[str, str], dict[str, Any]] = {
     ("get", f"{_CLIENT}/jobs/"): _of_job({"job_id": "$response.body#/items/0/id"}),
     ("post", f"{_JOB}/cancel"): _of_job(_SAME_JOB),
     ("post", f"{_JOB}/retry"): _of_job(_SAME_JOB),
+    ("post", f"{_JOB}/reproduce"): _of_job(_JOB_ID),
     ("get", f"{_CLIENT}/models/"): {
         "model": _link(
             "get", f"{_CLIENT}/models/{{model_id}}", {"model_id": "$response.body#/items/0/id"}

@@ -6,10 +6,12 @@ them, so that whatever a worker does too late changes nothing.
 
 import asyncio
 import hashlib
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Row
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.artifacts.commits import CheckedObject, check_object, commit_objects, find_tickets
 from app.artifacts.errors import TicketNotFoundError
@@ -17,6 +19,7 @@ from app.artifacts.tables import Artifact
 from app.artifacts.tickets import create_artifact_ticket
 from app.config import Settings
 from app.db.session import Database
+from app.errors import AppError
 from app.jobs.attempts import AttemptService
 from app.jobs.fence import RunningAttempt, find_running, require_running
 from app.logs import get_logger
@@ -26,6 +29,8 @@ from contract.attempts import AttemptSucceeded, FinishReply, FinishRequest
 from contract.kinds import ArtifactKind
 
 log = get_logger(__name__)
+
+T = TypeVar("T")
 
 RUN_LOG = "run.log"
 _CHECKS_AT_ONCE = 8
@@ -87,25 +92,30 @@ async def finish_attempt(
             if isinstance(report, AttemptSucceeded):
                 tickets = await find_tickets(connection, attempt_id, report.artifact_ids)
             if content:
-                log_ticket = await create_artifact_ticket(
-                    connection,
-                    settings,
-                    running,
-                    UploadTicketRequest(
-                        kind=ArtifactKind.LOG,
-                        name=RUN_LOG,
-                        media_type="text/plain",
-                        size_bytes=len(content),
-                        sha256=hashlib.sha256(content).hexdigest(),
-                    ),
-                )
-    objects, stored_log = await asyncio.gather(
-        _check(store, tickets), _store_log(store, log_ticket, content)
-    )
+                log_ticket = await _ticket_for_log(connection, settings, running, content)
+    objects, stored_log = await _all(_check(store, tickets), _store_log(store, log_ticket, content))
     async with database.transaction() as session:
         return await AttemptService(session, settings).finish(
             attempt_id, token, report, [*objects, *stored_log]
         )
+
+
+async def _ticket_for_log(
+    connection: AsyncConnection, settings: Settings, attempt: RunningAttempt, content: bytes
+) -> Row[Any] | None:
+    """A ticket for a run's log, if it may have one; how the run ended matters more."""
+    request = UploadTicketRequest(
+        kind=ArtifactKind.LOG,
+        name=RUN_LOG,
+        media_type="text/plain",
+        size_bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+    )
+    try:
+        return await create_artifact_ticket(connection, settings, attempt, request)
+    except AppError as error:
+        log.warning("a run's log cannot be kept", reason=error.detail)
+        return None
 
 
 async def _check(store: ObjectStore, tickets: list[Row[Any]]) -> list[CheckedObject]:
@@ -117,7 +127,19 @@ async def _check(store: ObjectStore, tickets: list[Row[Any]]) -> list[CheckedObj
             return await check_object(store, ticket)
 
     waiting = [ticket for ticket in tickets if not ticket.committed]
-    return list(await asyncio.gather(*map(check, waiting)))
+    return await _all(*map(check, waiting))
+
+
+async def _all(*works: Coroutine[Any, Any, T]) -> list[T]:
+    """What all of these come to; the first failure ends the others, too."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
 
 
 async def _store_log(
@@ -131,4 +153,4 @@ async def _store_log(
     except StorageUnavailableError as error:
         log.warning("a run's log could not be stored", error=str(error))
         return []
-    return [CheckedObject(ticket.id, ticket.sha256, etag)]
+    return [CheckedObject.of(ticket, etag)]

@@ -15,6 +15,7 @@ from app.artifacts.errors import (
     TicketNotFoundError,
     UploadTooLargeError,
 )
+from app.artifacts.tables import Artifact
 from app.artifacts.tickets import ARTIFACT_TICKET_LIFE, create_artifact_ticket
 from app.config import Settings
 from app.db.session import DatabaseDependency, SessionDependency
@@ -49,22 +50,22 @@ from contract.attempts import (
     FinishRequest,
     InputFile,
     JobSpec,
+    Reproduction,
 )
 from contract.kinds import ArtifactKind
 from contract.workers import WorkerHeartbeat, WorkerHeartbeatReply
 
 
-async def _bind_attempt(attempt_id: UUID | None = None) -> None:
+async def _bind_attempt(attempt_id: UUID) -> None:
     """Let every log line of the request name the attempt."""
-    if attempt_id is not None:
-        structlog.contextvars.bind_contextvars(attempt_id=str(attempt_id))
+    structlog.contextvars.bind_contextvars(attempt_id=str(attempt_id))
 
 
 router = APIRouter(
     tags=["worker"],
-    dependencies=[Depends(_bind_attempt)],
     responses=problem_responses(NotAuthenticatedError, ForbiddenError, InvalidRequestError),
 )
+_attempts = APIRouter(prefix="/attempts/{attempt_id}", dependencies=[Depends(_bind_attempt)])
 
 _AttemptTokenHeader = Annotated[
     str | None,
@@ -99,8 +100,8 @@ async def worker_heartbeat(
     return WorkerHeartbeatReply(next_heartbeat_seconds=REPORT_EVERY_SECONDS)
 
 
-@router.post(
-    "/attempts/{attempt_id}/claim",
+@_attempts.post(
+    "/claim",
     summary="Claim an attempt",
     responses=problem_responses(AttemptNotFoundError, AttemptSupersededError, AttemptGoneError),
 )
@@ -122,6 +123,27 @@ async def claim(
 def _job_spec(claimed: ClaimedAttempt, settings: Settings, store: ObjectStore) -> JobSpec:
     job, attempt, model = claimed.job, claimed.attempt, claimed.model
     assert attempt.lease_expires_at is not None
+
+    def downloadable(artifact: Artifact) -> InputFile:
+        seconds = max(settings.download_url_seconds, attempt.time_limit_seconds)
+        return InputFile(
+            parameter=artifact.parameter or artifact.name,
+            object_name=artifact.object_key,
+            url=store.presign_get(artifact.object_key, seconds),
+            etag=artifact.etag,
+            size_bytes=artifact.size_bytes,
+            media_type=artifact.media_type,
+        )
+
+    reproduction = None
+    main, manifest = claimed.original
+    if job.reproduces is not None and main is not None and main.sha256 is not None:
+        reproduction = Reproduction(
+            of=job.reproduces,
+            kind=ArtifactKind(main.kind),
+            sha256=main.sha256,
+            manifest=downloadable(manifest) if manifest else None,
+        )
     return JobSpec(
         attempt_id=attempt.id,
         job_id=job.id,
@@ -131,20 +153,9 @@ def _job_spec(claimed: ClaimedAttempt, settings: Settings, store: ObjectStore) -
         pipeline=model.pipeline,
         params=job.input_params,
         prompt=job.prompt,
-        inputs=[
-            InputFile(
-                parameter=artifact.parameter or artifact.name,
-                object_name=artifact.object_key,
-                url=store.presign_get(
-                    artifact.object_key,
-                    max(settings.download_url_seconds, attempt.time_limit_seconds),
-                ),
-                etag=artifact.etag,
-                size_bytes=artifact.size_bytes,
-                media_type=artifact.media_type,
-            )
-            for artifact in claimed.inputs
-        ],
+        inputs=[downloadable(artifact) for artifact in claimed.inputs],
+        checkpoint=downloadable(claimed.checkpoint) if claimed.checkpoint else None,
+        reproduction=reproduction,
         time_limit_seconds=attempt.time_limit_seconds,
         lease_seconds=settings.lease_seconds,
         heartbeat_seconds=settings.heartbeat_seconds,
@@ -154,8 +165,8 @@ def _job_spec(claimed: ClaimedAttempt, settings: Settings, store: ObjectStore) -
     )
 
 
-@router.post(
-    "/attempts/{attempt_id}/heartbeat",
+@_attempts.post(
+    "/heartbeat",
     summary="Extend an attempt's lease and report progress",
     responses=problem_responses(*_FENCED_ERRORS),
 )
@@ -171,8 +182,8 @@ async def attempt_heartbeat(
     return await AttemptService(session, settings).heartbeat(attempt_id, token, body)
 
 
-@router.post(
-    "/attempts/{attempt_id}/upload-tickets",
+@_attempts.post(
+    "/upload-tickets",
     summary="Get permission to upload an artifact",
     responses=problem_responses(*_FENCED_ERRORS, ArtifactCommittedError, UploadTooLargeError),
 )
@@ -197,8 +208,8 @@ async def artifact_ticket(  # noqa: PLR0917
     )
 
 
-@router.post(
-    "/attempts/{attempt_id}/artifacts",
+@_attempts.post(
+    "/artifacts",
     summary="Commit an uploaded artifact",
     responses=problem_responses(
         *_FENCED_ERRORS, TicketNotFoundError, ArtifactNotUploadedError, ArtifactMismatchError
@@ -231,8 +242,8 @@ async def commit(  # noqa: PLR0917
     )
 
 
-@router.post(
-    "/attempts/{attempt_id}/finish",
+@_attempts.post(
+    "/finish",
     summary="Report how an attempt ended",
     responses=problem_responses(
         *_FENCED_ERRORS,
@@ -259,3 +270,6 @@ async def finish(  # noqa: PLR0917
     return await finish_attempt(
         database, store, settings, attempt_id=attempt_id, token=token, report=body
     )
+
+
+router.include_router(_attempts)

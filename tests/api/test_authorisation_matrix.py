@@ -35,6 +35,7 @@ ANYBODY = "200 200 200 200 200 200 200 200"
 USERS = "200 200 200 200 200 401 403 401"
 READS_JOB = "200 200 403 200 404 401 403 401"
 CONTROLS_JOB = "200 200 403 403 404 401 403 401"
+REPRODUCES = "201 201 403 403 404 401 403 401"
 UPLOADS = "200 200 200 403 200 401 403 401"
 # With the owner's upload, which is nobody else's to use.
 VALIDATES = "200 404 404 403 404 401 403 401"
@@ -60,6 +61,7 @@ MATRIX = {
     f"DELETE {JOBS}/{{job_id}}": CONTROLS_JOB,
     f"POST {JOBS}/{{job_id}}/cancel": CONTROLS_JOB,
     f"POST {JOBS}/{{job_id}}/retry": CONTROLS_JOB,
+    f"POST {JOBS}/{{job_id}}/reproduce": REPRODUCES,
     "POST /worker/v1/workers/heartbeat": WORKER,
     f"POST {ATTEMPT}/claim": WORKER,
     f"POST {ATTEMPT}/heartbeat": WORKER,
@@ -216,13 +218,13 @@ def _spelled(route: str) -> str:
     return route.rstrip("/").replace("/api/v1", "")
 
 
-def _served(app: FastAPI) -> Iterator[str]:
-    for item in app.routes:
-        included = getattr(item, "original_router", None)
-        prefix = item.include_context.prefix if included else ""
-        for route in included.routes if included else [item]:
-            for method in (getattr(route, "methods", None) or set()) - {"HEAD"}:
-                yield f"{method} {prefix}{route.path}"
+def _served(router: Any, prefix: str = "") -> Iterator[str]:
+    for item in router.routes:
+        if included := getattr(item, "original_router", None):
+            yield from _served(included, prefix + item.include_context.prefix)
+            continue
+        for method in (getattr(item, "methods", None) or set()) - {"HEAD"}:
+            yield f"{method} {prefix}{item.path}"
 
 
 @pytest.mark.parametrize("row", MATRIX)

@@ -10,6 +10,8 @@ import pytest
 from fastapi import FastAPI
 from jsonschema import Draft202012Validator
 
+from app.jobs.schemas import JobOut
+
 SCHEMA = json.loads(
     (Path(__file__).parent.parent / "support" / "openapi-3.1.schema.json").read_text()
 )
@@ -154,3 +156,17 @@ def test_what_any_route_may_refuse_is_documented(document: dict[str, Any]) -> No
 def test_framework_default_is_nowhere(document: dict[str, Any]) -> None:
     """No route documents the framework's own form of validation errors, which is never sent."""
     assert "HTTPValidationError" not in document["components"]["schemas"]
+
+
+def test_examples_are_what_is_answered(document: dict[str, Any]) -> None:
+    """The example of a job is one; the framework leaves out of it what is null."""
+    (example,) = document["components"]["schemas"]["JobOut"]["examples"]
+    whole = {**dict.fromkeys(JobOut.model_fields), **example}
+    assert JobOut.model_validate(whole).model_dump(mode="json") == whole
+
+
+def test_workers_say_everything_in_bodies(document: dict[str, Any]) -> None:
+    """No worker route has a parameter but the attempt in its path and headers."""
+    for name, operation in _operations(document):
+        if "/worker/" in name:
+            assert {p["in"] for p in operation.get("parameters", [])} <= {"path", "header"}, name

@@ -1,14 +1,18 @@
 """Files and the log that come with a report: committed in the moment the attempt ends."""
 
+import asyncio
 import hashlib
 from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from app.config import Settings
+from app.storage.base import ObjectStart, ObjectStore
 from contract.attempts import ATTEMPT_TOKEN_HEADER, SHORT_LOG, JobSpec
 from tests.support.apps import DEAD_PORT, another_app
+from tests.support.locks import until_blocked_or_done
 from tests.support.people import JOBS, People, Person
 from tests.support.problems import assert_problem
 from tests.support.rows import nothing_written
@@ -169,3 +173,75 @@ async def test_storage_away(settings: Settings, people: People, stage: Stage) ->
     assert reported.json()["job_status"] == "FAILED"
     assert_problem(refused, 503, "SERVICE_UNAVAILABLE")
     assert (await _succeed(stage, succeeding, main)).json()["job_status"] == "SUCCEEDED"
+
+
+async def test_log_of_a_run_with_too_many_files(people: People, stage: Stage) -> None:
+    """Where no further file is accepted, the outcome counts without its log."""
+    person = await people.make()
+    job, spec = await stage.running(person)
+    async with stage.database.transaction() as session:
+        await session.execute(
+            text(
+                "INSERT INTO upload_tickets (id, user_id, attempt_id, object_key, kind, name,"
+                " media_type, expires_at) SELECT gen_random_uuid(), user_id, :attempt, 'k' || n,"
+                " 'preview', 'n' || n, 'image/png', now() FROM jobs, generate_series(1, 1000) n"
+                " WHERE jobs.id = :job"
+            ),
+            {"attempt": spec.attempt_id, "job": spec.job_id},
+        )
+    report = {"outcome": "failed", "code": "X", "message": "x", "permanent": True, "log": LOG}
+    answer = await stage.worker.call(spec, "finish", report)
+    assert answer.json()["job_status"] == "FAILED"
+    assert await _artifacts(person, job) == []
+
+
+async def test_late_ticket_of_a_committed_file(people: People, stage: Stage) -> None:
+    """A ticket that is written just after its file was committed lets nobody delete the file.
+
+    The call has looked at everything and waits for the row; that it was committed in between is
+    seen only when the row is written.
+    """
+    _, spec = await stage.running(await people.make())
+    granted = (await stage.worker.ticket(spec)).json()
+    await stage.worker.put(granted)
+    async with stage.database.transaction() as session:
+        await session.execute(
+            text("SELECT FROM upload_tickets WHERE id = :id FOR UPDATE"),
+            {"id": granted["ticket_id"]},
+        )
+        late = asyncio.create_task(stage.worker.ticket(spec))
+        await until_blocked_or_done(stage.database, late)
+        await session.execute(
+            text("UPDATE upload_tickets SET keep_until = NULL WHERE id = :id"),
+            {"id": granted["ticket_id"]},
+        )
+    assert (await late).status_code == 200
+    async with stage.database.transaction() as session:
+        kept = await session.execute(
+            text("SELECT keep_until FROM upload_tickets WHERE id = :id"),
+            {"id": granted["ticket_id"]},
+        )
+    assert kept.scalar_one() is None
+
+
+async def test_promise_changed_while_it_is_checked(
+    people: People, stage: Stage, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was checked is what is committed, not what the ticket says by then."""
+    person = await people.make()
+    job, spec = await stage.running(person)
+    html = b"<html><script>alert(1)</script></html>"
+    as_text = {"name": "model.glb", "kind": "log", "media_type": "text/plain"}
+    granted = (await stage.worker.ticket(spec, html, **as_text)).json()
+    await stage.worker.put(granted, html)
+    read_start = store.read_start
+
+    async def read_and_change(key: str, length: int) -> ObjectStart | None:
+        found = await read_start(key, length)
+        assert (await stage.worker.ticket(spec, html)).status_code == 200  # as a GLB
+        return found
+
+    monkeypatch.setattr(store, "read_start", read_and_change)
+    answer = await _succeed(stage, spec, granted["ticket_id"])
+    assert_problem(answer, 404, "TICKET_NOT_FOUND")
+    assert await _artifacts(person, job) == []

@@ -141,6 +141,27 @@ async def test_failures_use_up_the_budget(people: People, stage: Stage) -> None:
     assert [a.status for a in await attempts_of(stage.database, job["id"])] == ["FAILED"] * 3
 
 
+async def test_a_result_that_its_run_found_invalid(people: People, stage: Stage) -> None:
+    """The job has failed, whatever was uploaded before: there is no result to download."""
+    person = await people.make()
+    job, spec = await stage.running(person)
+    await stage.worker.upload(spec)
+    answer = await stage.worker.call(
+        spec,
+        "finish",
+        {
+            "outcome": "failed",
+            "code": "INVALID_OUTPUT",
+            "message": "The mesh is not closed.",
+            "permanent": True,
+        },
+    )
+    assert answer.json()["job_status"] == "FAILED"
+    assert (await person.get(job["id"]))["error"]["code"] == "INVALID_OUTPUT"
+    download = await person.client.get(f"{JOBS}/{job['id']}/download")
+    assert_problem(download, 400, "JOB_NOT_SUCCEEDED")
+
+
 async def test_text_that_cannot_be_stored(people: People, stage: Stage) -> None:
     """NUL bytes in what a worker says are replaced, and long text is cut."""
     person = await people.make()

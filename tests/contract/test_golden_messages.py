@@ -30,6 +30,7 @@ from contract.attempts import (
     InputFile,
     JobSpec,
     Progress,
+    Reproduction,
 )
 from contract.base import Message
 from contract.workers import GpuInfo, PipelineStatus, WorkerHeartbeat, WorkerHeartbeatReply
@@ -63,6 +64,20 @@ _PIPELINE = PipelineStatus(
     warm=False,
 )
 
+_REPRODUCTION = Reproduction(
+    of=UUID("01a1f870-0b1c-7d2e-8f3a-4b5c6d7e8f90"),
+    kind=ArtifactKind.MODEL_3D,
+    sha256=SHA256,
+    manifest=InputFile(
+        parameter="manifest.json",
+        object_name="jobs/o/a/manifest.json",
+        url="https://storage.example.com/pipeline3d/jobs/o/a/manifest.json?X-Amz-Signature=0",
+        etag="d41d8cd98f00b204e9800998ecf8427e",
+        size_bytes=2048,
+        media_type="application/json",
+    ),
+)
+
 MESSAGES: list[Message] = [
     UploadTicketRequest(
         kind=ArtifactKind.MODEL_3D,
@@ -87,6 +102,7 @@ MESSAGES: list[Message] = [
     ),
     ClaimRequest(worker_name="gpu-01.4711", claim_id=CLAIM),
     _INPUT,
+    _REPRODUCTION,
     JobSpec(
         attempt_id=ATTEMPT,
         job_id=JOB,
@@ -97,6 +113,15 @@ MESSAGES: list[Message] = [
         params={"image_path": "uploads/u/t/teapot.png", "relief": 0.3, "box": [0, 0, 1, 0.5]},
         prompt=None,
         inputs=[_INPUT],
+        checkpoint=InputFile(
+            parameter="checkpoint-0600.npz",
+            object_name="jobs/j/a/checkpoint-0600.npz",
+            url="https://storage.example.com/pipeline3d/jobs/j/a/checkpoint-0600.npz?X-Amz-Signature=0",
+            etag="900150983cd24fb0d6963f7d28e17f72",
+            size_bytes=2_097_152,
+            media_type="application/zip",
+        ),
+        reproduction=_REPRODUCTION,
         time_limit_seconds=300,
         lease_seconds=60,
         heartbeat_seconds=10,

@@ -82,6 +82,15 @@ def test_optional_groups_are_not_installed(tmp_path: Path, monkeypatch: pytest.M
     assert setup.wanted_groups() == ["dev"]
 
 
+def test_torch_stays_out_of_the_lock() -> None:
+    """The tests' optional group is locked; torch, with a build for each GPU, is not."""
+    lock = (ROOT / "poetry.lock").read_text()
+    locked = set(re.findall(r'^name = "(.+)"$', lock, re.MULTILINE))
+    assert {"diffusers", "transformers", "safetensors"} <= locked
+    assert not {name for name in locked if name.startswith(("torch", "nvidia-"))}
+    assert not set(setup.TESTED_GROUPS) & set(setup.wanted_groups())
+
+
 def test_failed_step_says_what_was_printed() -> None:
     """A failing command becomes a sentence with the end of its output."""
     with pytest.raises(

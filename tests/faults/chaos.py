@@ -123,6 +123,7 @@ def run(folder: Path, *, seconds: float, seed: int) -> Report:
                 "unexplained cancellations": checker.unexplained_cancellations(told, records),
                 "bad artifacts": checker.bad_artifacts(cluster.stack.api_url, told, records),
                 "orphans": checker.orphans(cluster, nemesis.left_behind),
+                "server errors": clients.ledger.server_errors,
                 "never answered": [page.key for page in told if not page.ids],
             },
         )

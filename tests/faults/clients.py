@@ -37,6 +37,7 @@ class Ledger:
     def __init__(self) -> None:
         self.jobs: list[Told] = []
         self.answers: Counter[str] = Counter()
+        self.server_errors: list[str] = []
         self._lock = threading.Lock()
 
     def open(self, told: Told) -> None:
@@ -79,6 +80,8 @@ class Caller:
                 self._ledger.count(type(error).__name__)
             else:
                 self._ledger.count(str(answer.status_code))
+                if answer.status_code == 500:
+                    self._ledger.server_errors.append(answer.text)
                 in_flight = answer.status_code == 409 and "IN_FLIGHT" in answer.text
                 if answer.status_code < 500 and not in_flight:
                     return answer

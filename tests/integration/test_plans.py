@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts.principal import Principal
 from app.accounts.roles import Role
-from app.artifacts.keeping import find_unkept, let_go
+from app.artifacts.keeping import drop_checkpoints, find_unkept, let_go
 from app.catalog.known import KnownModels
 from app.config import Settings
 from app.db.base import new_id
@@ -29,6 +29,7 @@ from app.jobs.admission import admit_jobs
 from app.jobs.attempts import AttemptService
 from app.jobs.creation import Draft, JobWriter
 from app.jobs.lifecycle import JobStatus
+from app.jobs.moving import LeftBehind, find_left_behind, follow
 from app.jobs.poll import JobReader
 from app.jobs.recovery import take_over
 from app.jobs.repository import (
@@ -159,19 +160,24 @@ def through_pool(owner: Any, recorder: Recorder) -> Iterator[None]:
 
 
 async def test_dispatcher_and_rescuer(crowd: Crowd, settings: Settings) -> None:
-    """A dispatch pass, pushing again, withdrawing, a rescue and each duty of retention."""
+    """A dispatch pass, pushing again, withdrawing, moving, a rescue and each duty of retention."""
     database, recorder = crowd.database, Recorder()
     dispatcher = Dispatcher(database, None, settings)  # type: ignore[arg-type]
     with recorder.listening(database):
         async with AsyncSession(database.engine) as session:
             assert await admit_jobs(session, settings)
-            await dispatcher._find_unproven(session)
+            await dispatcher._find_unclaimed(session)
+            await session.rollback()
+        async with AsyncSession(database.engine) as session:
+            assert await find_left_behind(session) == []
+            assert await follow(session, LeftBehind("inflate-v1", "cpu", "elsewhere"))
             await session.rollback()
         async with AsyncSession(database.engine) as session:
             await find_lost_attempts(session, 100)
             await find_expired_jobs(session, 200)
             await find_unkept(session, 200)
             await let_go(session, crowd.ids["ended"])
+            await drop_checkpoints(session, crowd.ids["ended"])
             await session.rollback()
         await dispatcher.withdraw_stranded()
     await assert_index_scans(database, recorder, 1000)

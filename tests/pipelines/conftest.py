@@ -1,12 +1,15 @@
-"""Running `inflate` without a worker."""
+"""Running `inflate` without a worker, and Stable Fast 3D or a stand-in for it."""
 
+import os
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from inflate_runs import Outcome, Recorder
 
+from tests.support.sf3d import make_python, make_weights
 from worker_vm.pipelines.base import Pipeline, RunInput
 from worker_vm.pipelines.registry import load_pipeline
 
@@ -39,3 +42,31 @@ def inflate(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Cal
         return Outcome(recorder, pipeline.run(job, recorder))
 
     return run
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests of a real Stable Fast 3D where there is none to test."""
+    if os.environ.get("SF3D_PYTHON"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("sf3d")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture(scope="session")
+def stand_in_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python with the stand-in for Stable Fast 3D."""
+    return make_python(tmp_path_factory.mktemp("sf3d") / "venv")
+
+
+@pytest.fixture(scope="session")
+def stand_in_settings(
+    stand_in_python: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
+    """The settings with which a worker can run the stand-in."""
+    return {
+        "SF3D_PYTHON": str(stand_in_python),
+        "SF3D_MODEL": str(make_weights(tmp_path_factory.mktemp("weights") / "sf3d")),
+        "SF3D_LICENCE_ACCEPTED": "true",
+        "SF3D_USE_CPU": "1",
+    }

@@ -15,7 +15,7 @@ from drawn_pictures import (
     two_balls,
 )
 
-from worker_vm.cutout import Subject, cut_out
+from worker_vm.cutout import Hints, Subject, cut_out
 from worker_vm.pipelines.base import PipelineError
 
 
@@ -24,14 +24,15 @@ def opaque(rgb: Bytes) -> Bytes:
 
 
 def cut(rgba: Bytes, **options: object) -> Subject:
-    return cut_out(rgba, **{"box": None, "seed": 0, "max_side": 512, **options})
+    given = {name: options.pop(name) for name in ("seed", "max_side") if name in options}
+    return cut_out(rgba, hints=Hints(**options), **{"seed": 0, "max_side": 512, **given})
 
 
 def refused(rgba: Bytes, **options: object) -> PipelineError:
     with pytest.raises(PipelineError) as caught:
         cut(rgba, **options)
     assert caught.value.permanent
-    assert "transparen" in caught.value.message or "box" in caught.value.message
+    assert "transparen" in caught.value.message or "`box`" in caught.value.message
     return caught.value
 
 
@@ -55,8 +56,8 @@ def transparent(share: float) -> Bytes:
 def test_drawn_subjects_are_found(draw, share: float) -> None:
     """The subject's share of the picture is found to within a twentieth."""
     subject = cut(opaque(scene(draw)))
-    assert subject.source == "grabcut"
-    assert subject.share == pytest.approx(share, rel=0.05)
+    assert subject.quality.source == "automatic"
+    assert subject.quality.share == pytest.approx(share, rel=0.05)
 
 
 def test_outline_is_exact() -> None:
@@ -70,13 +71,13 @@ def test_alpha_is_believed() -> None:
     """A meaningful alpha channel decides, whatever the colours say."""
     rgba = transparent(0.1)
     subject = cut(rgba)
-    assert subject.source == "alpha"
-    assert subject.share == pytest.approx(0.1, rel=0.03)
+    assert subject.quality.source == "alpha"
+    assert subject.quality.share == pytest.approx(0.1, rel=0.03)
 
 
 def test_opaque_alpha_is_ignored() -> None:
     """A PNG whose alpha is 255 everywhere is cut out by its colours."""
-    assert cut(opaque(scene(ball))).source == "grabcut"
+    assert cut(opaque(scene(ball))).quality.source == "automatic"
 
 
 def test_specks_and_small_holes_go() -> None:
@@ -97,7 +98,7 @@ def test_tiny_subject_in_a_large_picture() -> None:
         cv2.circle(canvas, centre, round(0.04 * len(canvas)), (30, 110, 60), -1)
 
     subject = cut(opaque(scene(draw, size=1200)))
-    assert subject.share == pytest.approx(np.pi * 0.04**2, rel=0.2)
+    assert subject.quality.share == pytest.approx(np.pi * 0.04**2, rel=0.2)
     assert (subject.alpha > 0.5).mean() > 0.35
 
 
@@ -117,6 +118,71 @@ def test_box_restricts_alpha() -> None:
     subject = cut(cut_free(rgb, alpha), box=(0.5, 0.2, 1.0, 0.8))
     middle = subject.rgb[tuple(side // 2 for side in subject.alpha.shape)]
     assert middle[2] > middle[0] + 100
+
+
+def test_point_picks_one_of_two() -> None:
+    """A point on one of two things chooses it, in an opaque and in a transparent picture."""
+    rgb = scene(two_balls)
+    alpha = np.where(np.ptp(rgb.astype(int), axis=2) > 60, 255, 0)
+    for rgba in (opaque(rgb), cut_free(rgb, alpha)):
+        subject = cut(rgba, points=((0.72, 0.5),))
+        middle = subject.rgb[tuple(side // 2 for side in subject.alpha.shape)]
+        assert middle[2] > middle[0] + 100
+        assert subject.quality.share == pytest.approx(np.pi * 0.14**2, rel=0.1)
+
+
+def test_point_beside_the_subject() -> None:
+    """A point on a transparent place is refused with what points are."""
+    with pytest.raises(PipelineError) as caught:
+        cut(transparent(0.1), points=((0.05, 0.05),))
+    assert caught.value.code == "CUTOUT_POINTS_MISSED"
+    assert caught.value.permanent
+    assert "fractions" in caught.value.message
+
+
+def test_background_point_takes_a_part_away() -> None:
+    """A part that is pointed out as background is not in the cut-out."""
+    rgba = opaque(scene(figure))
+    whole = cut(rgba).quality.share
+    less = cut(rgba, points=((0.5, 0.4),), background_points=((0.75, 0.76),)).quality.share
+    assert less < 0.85 * whole
+
+
+def test_pale_stripes_on_pale_paper() -> None:
+    """Stripes in nearly the paper's colour, between others, stay part of the subject."""
+
+    def draw(canvas: Bytes) -> None:
+        for number in range(5):
+            a, b = scaled(canvas, (0.3, 0.2 + 0.1 * number), (0.7, 0.3 + 0.1 * number))
+            cv2.rectangle(canvas, a, b, ((40, 90, 170), (240, 236, 226))[number % 2], -1)
+
+    subject = cut(opaque(scene(draw)))
+    assert subject.quality.share == pytest.approx(0.2, rel=0.06)
+
+
+def test_subject_on_a_blotchy_ground() -> None:
+    """A ball off the middle of a blotchy, grainy ground is found."""
+    random = np.random.default_rng(3)
+    blotches = cv2.GaussianBlur(random.normal(0, 1, (640, 640, 3)), (0, 0), 14)
+    ground = np.clip(128 + 16 * blotches / blotches.std(), 0, 255).astype(np.uint8)
+
+    def draw(canvas: Bytes) -> None:
+        canvas[:] = ground
+        (centre,) = scaled(canvas, (0.6, 0.42))
+        cv2.circle(canvas, centre, round(0.22 * len(canvas)), (80, 165, 170), -1)
+
+    subject = cut(opaque(scene(draw, noise=8)))
+    assert subject.quality.share == pytest.approx(np.pi * 0.22**2, rel=0.06)
+
+
+def test_score_is_told() -> None:
+    """The winner's score is the highest of all that were tried, with its marks."""
+    quality = cut(opaque(scene(figure))).quality
+    assert quality.score == max(quality.tried.values())
+    assert quality.tried[quality.seed] == quality.score
+    assert 0.2 < quality.score <= 1.0
+    assert all(0.0 <= quality.marks[name] <= 1.0 for name in ("edge", "colour", "whole"))
+    assert cut(transparent(0.1)).quality.score == 1.0
 
 
 @pytest.mark.parametrize(
@@ -165,7 +231,7 @@ def test_very_wide_picture() -> None:
     """A picture twenty times as wide as high is cut out like any other."""
     rgb = np.full((120, 2400, 3), 230, np.uint8)
     rgb[40:80, 700:1700] = (200, 30, 30)
-    assert cut(opaque(rgb)).share == pytest.approx(40 / 120 * 1000 / 2400, rel=0.1)
+    assert cut(opaque(rgb)).quality.share == pytest.approx(40 / 120 * 1000 / 2400, rel=0.1)
 
 
 def test_flat_colours_do_not_take_for_ever() -> None:

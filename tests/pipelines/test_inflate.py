@@ -1,8 +1,12 @@
 """The pipeline as a whole: from a picture's bytes to files."""
 
 import json
+import os
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -60,7 +64,7 @@ def test_ball_is_round(red_ball: Outcome) -> None:
     extents = red_ball.welded.extents
     assert extents[0] == pytest.approx(1.0, abs=0.02)
     assert extents[1] == pytest.approx(1.0, abs=0.02)
-    assert extents[2] == pytest.approx(0.62, abs=0.03)
+    assert extents[2] == pytest.approx(0.85, abs=0.03)
 
 
 def test_thickness_scales_depth(inflate: Inflate, red_ball: Outcome) -> None:
@@ -89,6 +93,51 @@ def test_same_run_same_bytes(inflate: Inflate, red_ball: Outcome) -> None:
     """The same picture, parameters and seed give the same GLB, byte by byte."""
     again = inflate(encode(scene(ball)), texture_resolution=512)
     assert again.glb_hash == red_ball.glb_hash
+
+
+def test_same_bytes_in_another_process(red_ball: Outcome, tmp_path) -> None:
+    """Another process, with another hash seed, writes the same GLB, byte by byte."""
+    picture = tmp_path / "picture"
+    picture.write_bytes(encode(scene(ball)))
+    program = """
+import sys, uuid, hashlib
+from pathlib import Path
+from worker_vm.pipelines.base import RunInput
+from worker_vm.pipelines.registry import load_pipeline
+
+class Quiet:
+    def progress(self, *_): pass
+    def artifact(self, *_): pass
+
+folder = Path(sys.argv[1])
+params = {"image_path": "uploads/picture.png", "texture_resolution": 512}
+job = RunInput(job_id=uuid.uuid4(), model_id="inflate-v1", model_version="1.0.0", params=params,
+               prompt=None, inputs={"image_path": folder / "picture"}, work_dir=folder)
+pipeline = load_pipeline("inflate")()
+pipeline.setup()
+pipeline.run(job, Quiet())
+print(hashlib.sha256((folder / "output" / "model.glb").read_bytes()).hexdigest())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)],
+        env={**os.environ, "PYTHONHASHSEED": "4711"},
+        cwd=Path(__file__).resolve().parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split()[-1] == red_ball.glb_hash
+
+
+def test_flat_base_stands(inflate: Inflate) -> None:
+    """With a base, many points lie at the lowest height, facing down, and the body is closed."""
+    outcome = inflate(encode(scene(ball)), texture_resolution=512, flat_base=0.05)
+    points, normals = outcome.mesh.vertices, outcome.mesh.vertex_normals
+    low = points[:, 1] < points[:, 1].min() + 1e-5
+    assert low.sum() > 20
+    assert normals[low][:, 1].min() < -0.99
+    assert outcome.welded.is_watertight
+    assert outcome.welded.volume > 0
 
 
 @pytest.mark.parametrize("resolution", [512, 1024, 2048])
@@ -210,6 +259,13 @@ def test_glb_names_its_maker(red_ball: Outcome) -> None:
         {"box": [0.5, 0.1, 0.4, 0.9]},
         {"box": [0.1, 0.1, 0.9]},
         {"unknown": 1},
+        {"points": [[0.5, 1.2]]},
+        {"points": [[0.5]]},
+        {"points": [[0.5, 0.5]] * 17},
+        {"points": [[0.9, 0.9]], "box": [0.1, 0.1, 0.5, 0.5]},
+        {"points": [[0.5, 0.5]], "background_points": [[0.51, 0.5]]},
+        {"back": "front"},
+        {"flat_base": 0.3},
     ],
 )
 def test_bad_parameters_fail_for_good(inflate: Inflate, wrong: dict[str, object]) -> None:

@@ -10,7 +10,10 @@ from worker_vm.pipelines.base import Pipeline, PipelineError
 from worker_vm.pipelines.registry import PIPELINES, load_pipeline
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = ("numba", "numpy", "cv2", "scipy", "skimage", "manifold3d", "PIL", "torch")
+HEAVY = (
+    *("numba", "numpy", "cv2", "scipy", "skimage", "manifold3d", "PIL"),
+    *("torch", "diffusers", "transformers", "safetensors"),
+)
 
 
 def test_asking_imports_nothing_heavy() -> None:

@@ -6,7 +6,9 @@ import pytest
 import trimesh
 
 from worker_vm.pipelines.base import PipelineError
-from worker_vm.pipelines.inflate import membrane, surface
+from worker_vm.pipelines.inflate import base, membrane, surface
+from worker_vm.pipelines.inflate.heights import Heights
+from worker_vm.pipelines.inflate.opening import Balloon
 
 
 def blobs(seed: int) -> np.ndarray:
@@ -18,14 +20,21 @@ def blobs(seed: int) -> np.ndarray:
     return (mask & (np.hypot(x, y) < 0.46)).astype(np.float32)
 
 
-def mesh_of(alpha: np.ndarray, vertex_count: int) -> trimesh.Trimesh:
-    """The balloon, with points in the same place joined, as a reader would."""
+def balloon_of(alpha: np.ndarray, vertex_count: int) -> Balloon:
     outline = membrane.silhouette(alpha)
     u = membrane.inflate(outline, membrane.laplacian(outline))
-    heights = surface.Heights(u, surface.THICKNESS, np.zeros_like(u))
-    balloon = surface.build(heights, vertex_count)
+    heights = Heights(u, surface.THICKNESS, np.zeros_like(u))
+    return surface.build(heights, vertex_count)
+
+
+def joined(balloon: Balloon) -> trimesh.Trimesh:
     points = (balloon.points * (1, -1, 1)).astype(np.float32)
-    return trimesh.Trimesh(points, np.vstack([balloon.front, balloon.back]))
+    return trimesh.Trimesh(points, balloon.faces)
+
+
+def mesh_of(alpha: np.ndarray, vertex_count: int) -> trimesh.Trimesh:
+    """The balloon, with points in the same place joined, as a reader would."""
+    return joined(balloon_of(alpha, vertex_count))
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -40,13 +49,49 @@ def test_random_silhouettes_close(seed: int, vertex_count: int) -> None:
 
 
 def test_disc_becomes_an_ellipsoid() -> None:
-    """Over a disc of radius R the surface has depth 0.62 R, and the right volume."""
+    """Over a disc of radius R the surface has depth 0.85 R, and the right volume."""
     y, x = np.mgrid[:200, :200]
     disc = np.clip(80.5 - np.hypot(x - 99.5, y - 99.5), 0, 1).astype(np.float32)
     mesh = mesh_of(disc, -1)
     radius = mesh.extents[0] / 2
-    assert mesh.extents[2] / 2 == pytest.approx(0.62 * radius, rel=0.01)
-    assert mesh.volume == pytest.approx(4 / 3 * np.pi * 0.62 * radius**3, rel=0.01)
+    assert mesh.extents[2] / 2 == pytest.approx(surface.THICKNESS * radius, rel=0.02)
+    assert mesh.volume == pytest.approx(4 / 3 * np.pi * surface.THICKNESS * radius**3, rel=0.02)
+
+
+def test_depth_follows_width() -> None:
+    """A limb is as deep for its width as the body it hangs on."""
+    y, x = np.mgrid[:240, :400]
+    body = 80.5 - np.hypot(x - 110, y - 120)
+    limb = 20.5 - np.hypot(np.clip(np.abs(x - 250) - 80, 0, None), y - 120)
+    outline = membrane.silhouette(np.clip(np.maximum(body, limb), 0, 1).astype(np.float32))
+    u = membrane.inflate(outline, membrane.laplacian(outline))
+    for column in (110, 270):
+        cell = round((column + 0.5) / outline.scale[0] - 0.5 + membrane.PADDING)
+        half_width = (u[:, cell] > 0).sum() / 2
+        assert np.sqrt(u[:, cell].max()) == pytest.approx(half_width, rel=0.08)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_flat_base_is_closed_and_flat(seed: int) -> None:
+    """With a base, the mesh is still one closed body, and rests on many points of one height."""
+    balloon = base.flattened(balloon_of(blobs(seed), -1), 0.08)
+    mesh = joined(balloon)
+    assert mesh.is_watertight
+    assert mesh.is_winding_consistent
+    assert mesh.volume > 0
+    lowest = mesh.vertices[:, 1].min()
+    assert np.ptp(mesh.vertices[mesh.vertices[:, 1] < lowest + 1e-3][:, 2]) > 1.0
+    assert (mesh.vertices[:, 1] < lowest + 1e-3).sum() >= 12
+
+
+def test_base_that_would_part_the_body() -> None:
+    """Legs that meet only in the part cut off are refused by name."""
+    alpha = np.zeros((200, 200), np.float32)
+    alpha[20:180, 40:70] = alpha[20:180, 130:160] = alpha[170:180, 40:160] = 1.0
+    with pytest.raises(PipelineError) as caught:
+        base.flattened(balloon_of(alpha, -1), 0.2)
+    assert caught.value.code == "BASE_TOO_THIN"
+    assert "flat_base" in caught.value.message
 
 
 def test_corner_contact_is_one_body() -> None:

@@ -170,3 +170,42 @@ def test_wrong_prompts(
     with pytest.raises(PromptError, match=sentence) as caught:
         check_prompt(model, prompt)
     assert [error["pointer"] for error in caught.value.errors] == ["/prompt"]
+
+
+FORMATS = {
+    "type": "array",
+    "items": {"enum": ["glb", "obj", "stl"]},
+    "minItems": 1,
+    "uniqueItems": True,
+    "default": ["glb"],
+}
+
+
+@pytest.fixture
+def exporter() -> Model:
+    """A model with a parameter that is a list."""
+    schema = {"type": "object", "additionalProperties": False, "properties": {"formats": FORMATS}}
+    return Model(id="exporter", parameters=schema, prompt_policy=PromptPolicy.NONE)
+
+
+def test_a_list(exporter: Model) -> None:
+    """A list is taken as it is, or its default stands in for it."""
+    assert complete_parameters(exporter, {}) == {"formats": ["glb"]}
+    given = {"formats": ["stl", "glb"]}
+    assert complete_parameters(exporter, given) == given
+
+
+@pytest.mark.parametrize(
+    ("formats", "pointer"),
+    [
+        (["glb", "exe"], "/input_params/formats/1"),
+        ([["glb"]], "/input_params/formats/0"),
+        (["glb", "glb"], "/input_params/formats"),
+        ([], "/input_params/formats"),
+        ("glb", "/input_params/formats"),
+        (None, "/input_params/formats"),
+    ],
+)
+def test_a_wrong_list(exporter: Model, formats: Any, pointer: str) -> None:
+    """What is wrong is named down to the place in the list."""
+    assert _problems(exporter, {"formats": formats}).keys() == {pointer}

@@ -138,7 +138,30 @@ class Platform:
 
     def add_input(self, parameter: str, data: bytes, **changes: Any) -> InputFile:
         """Put an object into storage and promise it to the attempt."""
-        name = f"uploads/u/{uuid4()}/picture.png"
+        item = self._promise(f"uploads/u/{uuid4()}/picture.png", parameter, data, **changes)
+        self.spec["inputs"].append(item)
+        return item
+
+    def add_checkpoint(self, name: str, data: bytes, **changes: Any) -> None:
+        """Put an earlier attempt's checkpoint into storage and promise it to the attempt."""
+        key = f"jobs/{self.job_id}/{uuid4()}/{name}"
+        self.spec["checkpoint"] = self._promise(key, name, data, **changes)
+
+    def add_original(self, sha256: str, manifest: bytes | None, **changes: Any) -> UUID:
+        """Say that the attempt's job makes another one again, with this result."""
+        of = uuid4()
+        key = f"jobs/{of}/{uuid4()}/original.json"
+        self.spec["reproduction"] = {
+            "of": of,
+            "kind": "model_3d",
+            "sha256": sha256,
+            "manifest": self._promise(key, "manifest.json", manifest, **changes)
+            if manifest is not None
+            else None,
+        }
+        return of
+
+    def _promise(self, name: str, parameter: str, data: bytes, **changes: Any) -> InputFile:
         self.objects[f"/bucket/{name}"] = data
         promised = {
             "parameter": parameter,
@@ -148,9 +171,7 @@ class Platform:
             "size_bytes": len(data),
             "media_type": "image/png",
         }
-        item = InputFile(**{**promised, **changes})
-        self.spec["inputs"].append(item)
-        return item
+        return InputFile(**{**promised, **changes})
 
     def requests(self, route: str) -> list[Seen]:
         """What arrived for one route, in order."""

@@ -16,7 +16,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from contract.kinds import ArtifactKind
-from worker_vm.pipelines.base import Pipeline, PipelineError, Reporter, RunInput
+from worker_vm.pipelines.base import (
+    Pipeline,
+    PipelineError,
+    Reporter,
+    RunCancelledError,
+    RunInput,
+)
 
 ODD = "\x00\udc80"
 """Characters that a database, or JSON itself, refuses; `$ODD` in parameters."""
@@ -67,6 +73,16 @@ class Scripted(Pipeline):
         path.write_bytes(f"content of {name}".encode())
         report.artifact(ArtifactKind.PREVIEW, path, "image/png")
 
+    def _checkpoint(self, name: str, job: RunInput, report: Reporter, _: Any) -> None:
+        path = job.work_dir / name
+        path.write_bytes(f"content of {name}".encode())
+        report.artifact(ArtifactKind.CHECKPOINT, path, "application/octet-stream")
+
+    def _model(self, name: str, job: RunInput, report: Reporter, _: Any) -> None:
+        path = job.work_dir / name
+        path.write_bytes(f"content of {name}".encode())
+        report.artifact(ArtifactKind.MODEL_3D, path, "model/gltf-binary")
+
     def _hand_over(self, name: str, job: RunInput, report: Reporter, _: Any) -> None:
         report.artifact(ArtifactKind.PREVIEW, job.work_dir / name, "image/png")
 
@@ -96,6 +112,7 @@ class Scripted(Pipeline):
             "params": dict(job.params),
             "reduced_from": None if job.reduced_from is None else dict(job.reduced_from),
             "environment": sorted(os.environ),
+            "checkpoint": None if job.checkpoint is None else job.checkpoint.read_text(),
             "python": sys.executable,
             "modules": sorted(sys.modules),
         }
@@ -178,6 +195,15 @@ class Scripted(Pipeline):
             report.progress(50, "work")
             time.sleep(0.02)
 
+    def _work_then(self, steps: list[Any], job: RunInput, report: Reporter, metrics: Any) -> None:
+        """Report progress until told to stop, obey once more, and end as told."""
+        try:
+            self._work(60, job, report, metrics)
+        except RunCancelledError:
+            for verb, argument in steps:
+                getattr(self, f"_{verb}")(argument, job, report, metrics)
+            raise
+
     def _wait_for(self, path: str, _: Any, report: Reporter, __: Any) -> None:
         """Report progress until a file exists."""
         while not Path(path).exists():
@@ -211,6 +237,13 @@ class Scripted(Pipeline):
     def _start_orphan(self, *_: Any) -> None:
         """Start a process that ends after its parent."""
         subprocess.run(["sh", "-c", "setsid sleep 0.05 &"], check=True)
+
+
+class Thorough(Scripted):
+    """A pipeline that takes its time when it is cancelled."""
+
+    name: ClassVar[str] = "thorough"
+    cancel_grace_seconds: ClassVar[float] = 20
 
 
 class Unavailable(Scripted):

@@ -16,6 +16,7 @@ from worker_support import (
     WorkerProcess,
     children,
     do,
+    every_pipeline,
     gone,
     push,
     status,
@@ -41,7 +42,7 @@ def test_a_worker_whose_host_starts_slowly_stops_when_asked(
     slow = tmp_path / "slow-python"
     slow.write_text("#!/bin/sh\nexec sleep 600\n")
     slow.chmod(0o755)
-    worker = start(WORKER_PIPELINES=f"inflate=a:B@{slow}")
+    worker = start(WORKER_PIPELINES=every_pipeline(f"a:B@{slow}"))
     until(lambda: children(worker.popen.pid), "start of a host")
     (child,) = children(worker.popen.pid)
     assert worker.stop() == 0
@@ -52,7 +53,7 @@ def test_a_worker_whose_host_starts_slowly_stops_when_asked(
 def test_a_burst_ends_if_no_host_starts(platform: Platform, queue: Queue, start: Start) -> None:
     """A worker that can run nothing leaves the task to others, and says so by its status."""
     job = push(queue, platform.attempt_id)
-    worker = start("--burst", WORKER_PIPELINES="inflate=a:B@/bin/false")
+    worker = start("--burst", WORKER_PIPELINES=every_pipeline("a:B@/bin/false"))
     assert worker.wait() == 1
     assert "worker.unable" in worker.log()
     assert queue.job_ids == [job.id]

@@ -68,6 +68,28 @@ def test_an_undelivered_failure_is_kept_too(
     workspace.close()
 
 
+def test_an_undelivered_cancellation_keeps_its_files(
+    platform: Platform, host: RunHost, workspace: Workspace
+) -> None:
+    """What a cancelled run had made arrives with the report of its end, however late."""
+    platform.spec["heartbeat_seconds"] = 1
+    platform.faults["upload-tickets"] = [503] * 1000
+    patience = host.patience
+    host.patience = replace(patience, cancelled=BRIEF)
+
+    def cancel() -> None:
+        platform.wait_for(lambda: platform.requests("upload-tickets"))
+        platform.cancel_requested = True
+
+    with meanwhile(cancel):
+        folder = leave_undelivered(platform, host, ["artifact", "still.png"], ["work", 60])
+    assert names(platform) == []
+    host.patience = patience
+    assert deliver_spooled(host, folder) == "cancelled"
+    assert names(platform) == ["still.png", "run.log"]
+    workspace.close()
+
+
 @pytest.mark.parametrize("answer", [409, 410, Reply(403, b'{"code": "ATTEMPT_TOKEN_INVALID"}')])
 def test_what_nobody_wants_any_more_is_removed(
     platform: Platform, host: RunHost, workspace: Workspace, answer: int | Reply

@@ -29,6 +29,18 @@ def test_a_refused_success_is_reported_as_a_failure(platform: Platform, host: Ru
     assert platform.outcome.code == "INVALID_OUTPUT"
 
 
+@pytest.mark.parametrize("refusals", [1, 2])
+def test_a_refused_failure_is_reported_without_its_log(
+    platform: Platform, host: RunHost, refusals: int
+) -> None:
+    """Whatever the app finds wrong with a report, that the run has failed arrives."""
+    platform.faults["finish"] = [422] * refusals
+    do(platform, ["crash", "oh"])
+    assert run_attempt(host, platform.attempt_id) == "failed"
+    assert (platform.outcome.code, platform.outcome.log) == ("PIPELINE_ERROR", None)
+    assert platform.outcome.log_tail == ""
+
+
 def test_progress_never_falls(platform: Platform, host: RunHost) -> None:
     """The API sees rising percentages within 0-100, whatever the pipeline says."""
     steps: list[list[Any]] = []

@@ -14,7 +14,7 @@ from rq import Callback, Queue, Worker
 from rq.command import send_stop_job_command
 from rq.job import JobStatus
 from rq.serializers import JSONSerializer
-from worker_support import QUEUE, Start, do, push, status, until, worker_names
+from worker_support import QUEUE, Start, do, every_pipeline, push, status, until, worker_names
 
 from contract.tasks import RUN_ATTEMPT
 from devstack.servers import RedisServer
@@ -201,12 +201,12 @@ def test_a_worker_without_hosts_takes_nothing(
     platform: Platform, queue: Queue, connection: redis.Redis, start: Start
 ) -> None:
     """A worker whose pipelines' process does not start leaves tasks to others, and says why."""
-    worker = start(WORKER_PIPELINES="inflate=scripted_pipeline:Scripted@/bin/false")
+    worker = start(WORKER_PIPELINES=every_pipeline("scripted_pipeline:Scripted@/bin/false"))
     job = push(queue, platform.attempt_id)
     platform.wait_for(lambda: platform.workers)
     until(lambda: worker_names(connection))
-    (told,) = platform.workers[-1].pipelines
-    assert not told.runnable
-    assert "/bin/false exited with status 1 before it was ready" in told.reasons[0]
+    for told in platform.workers[-1].pipelines:
+        assert not told.runnable
+        assert "/bin/false exited with status 1 before it was ready" in told.reasons[0]
     assert status(job) is JobStatus.QUEUED
     assert worker.stop() == 0

@@ -118,6 +118,14 @@ def test_a_result_that_is_refused_for_good_fails_the_run(platform: Platform, hos
     assert names(platform) == ["run.log"]
 
 
+def test_a_log_of_many_bytes_is_uploaded(platform: Platform, host: RunHost) -> None:
+    """A log that is short in characters and long in bytes goes the way of a file, too."""
+    do(platform, *[["say", "\N{PILE OF POO}" * 1000]] * 18)
+    assert run_attempt(host, platform.attempt_id) == "succeeded"
+    assert len(content(platform, "run.log").decode()) <= SHORT_LOG
+    assert platform.outcome.log is None
+
+
 def test_a_long_log_is_uploaded(platform: Platform, host: RunHost) -> None:
     """A log that is too long for the report goes the way of a file."""
     do(platform, *[["say", "x" * 1000]] * 70)

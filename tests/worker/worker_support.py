@@ -17,6 +17,7 @@ from rq import Queue, Worker
 from rq.job import Job, JobStatus
 
 from contract.tasks import RUN_ATTEMPT
+from worker_vm.pipelines.registry import PIPELINES
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent.parent
@@ -24,7 +25,7 @@ QUEUE = "test"
 PLUGINS = (
     "scripted=scripted_pipeline:Scripted other=scripted_pipeline:Scripted "
     "third=scripted_pipeline:Scripted unavailable=scripted_pipeline:Unavailable "
-    "broken=no_such_module:Nothing"
+    "thorough=scripted_pipeline:Thorough broken=no_such_module:Nothing"
 )
 
 
@@ -33,6 +34,11 @@ def host_environment(**settings: str) -> dict[str, str]:
     paths = [str(REPOSITORY), str(HERE), os.environ.get("PYTHONPATH", "")]
     ours = {"WORKER_PIPELINES": PLUGINS, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     return {**os.environ, **ours, **settings}
+
+
+def every_pipeline(where: str) -> str:
+    """A setting of WORKER_PIPELINES that has each pipeline of ours somewhere else."""
+    return " ".join(f"{name}={where}" for name in PIPELINES)
 
 
 def children(pid: int) -> list[int]:

@@ -30,7 +30,10 @@ class PipelineError(Exception):
 
 
 class RunCancelledError(Exception):
-    """The run was told to stop; a pipeline lets it pass through."""
+    """The run was told to stop; a pipeline lets it pass through.
+
+    Before, it may hand over what it has so far, within its `cancel_grace_seconds`.
+    """
 
 
 class Reporter(Protocol):
@@ -49,8 +52,14 @@ class Reporter(Protocol):
         The file must stay unchanged until the run ends. A manifest that is a JSON object gets a
         section `run`, which says with what parameters the run was made.
 
+        Of checkpoints only the newest is kept, for a later attempt of the job, and only until the
+        job succeeds. A file that turned out to be invalid is not for here: raise a `PipelineError`
+        `INVALID_OUTPUT`, and the run has failed.
+
         Raises:
-            RunCancelledError: the run should stop now.
+            RunCancelledError: the run should stop now; the file was not handed over. A run that
+                has been told so once, here or by `progress`, may hand over more: if its job was
+                cancelled, these files are kept as partial results.
         """
 
 
@@ -70,6 +79,8 @@ class RunInput:
     reduced_from: Mapping[str, Any] | None = None
     """What was asked for, where `params` are smaller because memory did not suffice. The host
     writes both into the manifest."""
+    checkpoint: Path | None = None
+    """What an earlier attempt of the job left to go on from; hostile until checked."""
 
 
 class Pipeline(ABC):

@@ -31,7 +31,11 @@ class PipelineEntry:
 
 
 PIPELINES: dict[str, PipelineEntry] = {
+    "dreamfusion": PipelineEntry("worker_vm.pipelines.dreamfusion.pipeline:DreamFusionPipeline"),
     "inflate": PipelineEntry("worker_vm.pipelines.inflate.pipeline:InflatePipeline"),
+    "sf3d": PipelineEntry(
+        "worker_vm.pipelines.sf3d.pipeline:Sf3dPipeline", python_setting="SF3D_PYTHON"
+    ),
     "video-frames": PipelineEntry("worker_vm.pipelines.frames.pipeline:FramesPipeline"),
 }
 

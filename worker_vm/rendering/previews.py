@@ -52,10 +52,11 @@ def write_turntable(studio: Studio, look: Look, path: Path, tell: Callable[[floa
         picture = studio.render(look, azimuth=azimuth, elevation=_ELEVATION, size=TURNTABLE_SIZE)
         frames.append(Image.fromarray(picture))
         tell((number + 1) / TURNTABLE_FRAMES)
-    _save_animation(frames, path)
+    save_animation(frames, path)
 
 
-def _save_animation(frames: Sequence[Image.Image], path: Path) -> None:
+def save_animation(frames: Sequence[Image.Image], path: Path) -> None:
+    """Write frames of one turn as an animated WebP that loops for ever."""
     frames[0].save(
         path,
         format="WEBP",

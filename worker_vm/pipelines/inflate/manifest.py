@@ -1,40 +1,27 @@
 """The manifest of a run: what went in, what came out, and with which versions."""
 
-import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from worker_vm.cutout import Subject
-from worker_vm.images import Picture
+from worker_vm.manifests import file_facts, rounded
 from worker_vm.pipelines.base import RunInput
 from worker_vm.pipelines.inflate.model import Shape
 from worker_vm.pipelines.inflate.parameters import Parameters
-from worker_vm.pipelines.inflate.surface import euler_number
+from worker_vm.pipelines.inflate.topology import euler_number
 
 _LIBRARIES = (
     "manifold3d", "numba", "numpy", "opencv-python-headless", "pillow", "scikit-image", "scipy",
 )  # fmt: skip
 
 
-def input_facts(path: Path, picture: Picture) -> dict[str, Any]:
-    """Describe the uploaded picture."""
-    return {
-        "sha256": _sha256(path),
-        "bytes": path.stat().st_size,
-        "format": picture.format,
-        "width": picture.rgba.shape[1],
-        "height": picture.rgba.shape[0],
-    }
-
-
 def mesh_facts(shape: Shape) -> dict[str, Any]:
     """Describe the mesh: joined points, and that it is one closed body."""
-    faces = np.vstack([shape.balloon.front, shape.balloon.back])
+    faces = shape.balloon.faces
     extents = shape.mesh.positions.max(axis=0) - shape.mesh.positions.min(axis=0)
     return {
         "vertices": len(shape.balloon.points),
@@ -70,20 +57,11 @@ def write_manifest(
         "parameters": parameters.model_dump(mode="json"),
         "seed": parameters.seed,
         "input": dict(given),
-        "cutout": {
-            "source": subject.source,
-            "share": round(subject.share, 6),
-            "contrast": round(subject.contrast, 3),
-        },
+        "cutout": rounded(asdict(subject.quality)),
         "mesh": dict(mesh),
         "texture": {"size": texture_side, "media_type": "image/jpeg"},
-        "glb": {"name": glb.name, "sha256": _sha256(glb), "bytes": glb.stat().st_size},
+        "glb": file_facts(glb),
         "libraries": {name: version(name) for name in _LIBRARIES},
         "seconds": {name: round(value, 4) for name, value in seconds.items()},
     }
     path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

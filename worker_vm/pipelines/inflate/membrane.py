@@ -13,6 +13,7 @@ from scipy import sparse
 from scipy.sparse.linalg import SuperLU, splu
 
 from worker_vm.pipelines.base import PipelineError
+from worker_vm.pipelines.inflate.width import evened
 
 Array = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -138,7 +139,7 @@ def laplacian(shape: Silhouette) -> Operator:
 def inflate(shape: Silhouette, operator: Operator) -> Array:
     """Return u in square cells: positive inside, negative outside, 0 on the outline."""
     u = operator.solve(np.where(shape.inside, -4.0, 0.0))
-    return _continued(u, shape.level)
+    return _continued(evened(u, shape.inside), shape.level)
 
 
 def _continued(u: Array, level: Array) -> Array:

@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from worker_vm.cutout import Subject
 from worker_vm.gltf import Mesh
 from worker_vm.pipelines.inflate import membrane, surface, texture
+from worker_vm.pipelines.inflate.back import back_colours
+from worker_vm.pipelines.inflate.base import flattened
+from worker_vm.pipelines.inflate.heights import Heights
+from worker_vm.pipelines.inflate.opening import Balloon
 from worker_vm.pipelines.inflate.parameters import Parameters
 from worker_vm.pipelines.inflate.relief import relief
 
@@ -19,12 +22,11 @@ ROUGHNESS = 0.68
 class Shape:
     """The geometry of a run, and what the texture needs of it."""
 
-    balloon: surface.Balloon
+    balloon: Balloon
     mesh: Mesh
-    silhouette: membrane.Silhouette
-    operator: membrane.Operator
     layout: texture.Layout
     front: NDArray[np.uint8]
+    alpha: NDArray[np.float32]
 
 
 def make_shape(subject: Subject, parameters: Parameters) -> Shape:
@@ -36,40 +38,26 @@ def make_shape(subject: Subject, parameters: Parameters) -> Shape:
     outline = membrane.silhouette(subject.alpha)
     operator = membrane.laplacian(outline)
     front = texture.front_colours(subject)
-    heights = surface.Heights(
+    heights = Heights(
         u=membrane.inflate(outline, operator),
         stretch=surface.THICKNESS * parameters.thickness,
         bumps=relief(front, outline, operator, parameters.relief),
     )
-    balloon = surface.build(heights, parameters.vertex_count)
+    balloon = flattened(surface.build(heights, parameters.vertex_count), parameters.flat_base)
     layout = texture.lay_out(
         subject.alpha, parameters.texture_resolution, parameters.foreground_ratio
     )
     mesh = _with_seam(balloon, outline, layout)
-    return Shape(balloon, mesh, outline, operator, layout, front)
+    return Shape(balloon, mesh, layout, front, subject.alpha)
 
 
-def make_texture(shape: Shape) -> NDArray[np.uint8]:
+def make_texture(shape: Shape, parameters: Parameters) -> NDArray[np.uint8]:
     """Paint the texture (side, side, 3)."""
-    back = texture.back_colours(shape.front, shape.silhouette, shape.operator)
-    return texture.paint(shape.layout, shape.front, back, shape.front.shape)
+    back = back_colours(shape.front, shape.alpha, parameters.back)
+    return texture.paint(shape.layout, shape.front, back)
 
 
-def encode_jpeg(pixels: NDArray[np.uint8]) -> bytes:
-    """Encode a texture without subsampled colours, which would bleed across charts."""
-    options = [
-        cv2.IMWRITE_JPEG_QUALITY, 92,
-        cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
-    ]  # fmt: skip
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
-    if not done:
-        raise RuntimeError("JPEG encoding failed")
-    return data.tobytes()
-
-
-def _with_seam(
-    balloon: surface.Balloon, outline: membrane.Silhouette, layout: texture.Layout
-) -> Mesh:
+def _with_seam(balloon: Balloon, outline: membrane.Silhouette, layout: texture.Layout) -> Mesh:
     """Scale to unit size with +Y up, and give each half its own points along the rim."""
     x, y = outline.to_pixels(balloon.points[:, 0], balloon.points[:, 1])
     z = balloon.points[:, 2] * (outline.scale[0] + outline.scale[1]) / 2.0
@@ -78,10 +66,15 @@ def _with_seam(
     points = (points - (low + high) / 2.0) / (high - low).max()
     normals = balloon.normals * (1.0, -1.0, 1.0)
     parts, faces, start = [], [], 0
-    for side, chart in ((balloon.front, layout.front), (balloon.back, layout.back)):
+    for side, chart, flat in (
+        (balloon.front, layout.front, False),
+        (balloon.back, layout.back, False),
+        (balloon.base, layout.back, True),
+    ):
         used, renamed = np.unique(side, return_inverse=True)
         uvs = chart.uvs(x[used], y[used], layout.side)
-        parts.append((points[used], normals[used], uvs))
+        down = np.tile((0.0, -1.0, 0.0), (len(used), 1))
+        parts.append((points[used], down if flat else normals[used], uvs))
         faces.append(renamed.reshape(side.shape) + start)
         start += len(used)
     joined = [np.vstack(columns).astype(np.float32) for columns in zip(*parts, strict=True)]

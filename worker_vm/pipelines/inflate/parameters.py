@@ -5,9 +5,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from worker_vm.cutout.hints import Hints
 from worker_vm.pipelines.base import PipelineError
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Points = Annotated[tuple[tuple[Fraction, Fraction], ...], Field(max_length=16)]
 
 
 class Parameters(BaseModel):
@@ -21,8 +23,17 @@ class Parameters(BaseModel):
     vertex_count: int = Field(default=-1, ge=-1, le=20000)
     thickness: float = Field(default=1.0, ge=0.1, le=2.0)
     relief: Fraction = 0.3
+    back: Literal["auto", "mirror", "plain"] = "auto"
+    flat_base: float = Field(default=0.0, ge=0.0, le=0.2)
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     box: tuple[Fraction, Fraction, Fraction, Fraction] | None = None
+    points: Points = ()
+    background_points: Points = ()
+
+    @property
+    def hints(self) -> Hints:
+        """Where the subject is."""
+        return Hints(self.box, self.points, self.background_points)
 
     @model_validator(mode="after")
     def _check(self) -> "Parameters":
@@ -32,6 +43,14 @@ class Parameters(BaseModel):
             x0, y0, x1, y1 = self.box
             if x1 - x0 < 0.01 or y1 - y0 < 0.01:  # noqa: PLR2004
                 raise ValueError("box is [x0, y0, x1, y1] with x0 < x1 and y0 < y1")
+            if any(not (x0 <= x <= x1 and y0 <= y <= y1) for x, y in self.points):
+                raise ValueError("points lie on the subject, so inside the box")
+        if any(
+            max(abs(a[0] - b[0]), abs(a[1] - b[1])) < 0.03  # noqa: PLR2004
+            for a in self.points
+            for b in self.background_points
+        ):
+            raise ValueError("a point can't be on the subject and on the background")
         return self
 
 

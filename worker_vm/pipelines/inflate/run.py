@@ -8,13 +8,15 @@ from contract.kinds import ArtifactKind
 from worker_vm import gltf
 from worker_vm.cutout import Subject, cut_out
 from worker_vm.images import Picture, decode
+from worker_vm.manifests import picture_facts
 from worker_vm.pipelines.base import Reporter, RunInput
 from worker_vm.pipelines.inflate import model
-from worker_vm.pipelines.inflate.manifest import input_facts, mesh_facts, write_manifest
-from worker_vm.pipelines.inflate.meter import Meter
+from worker_vm.pipelines.inflate.manifest import mesh_facts, write_manifest
 from worker_vm.pipelines.inflate.parameters import read_parameters
+from worker_vm.pipelines.meter import Meter
 from worker_vm.rendering import previews
 from worker_vm.rendering.studio import Studio, clay, textured
+from worker_vm.textures import encode_jpeg
 
 _PREVIEW = ArtifactKind.PREVIEW
 
@@ -33,7 +35,7 @@ class Run:
     def execute(self) -> dict[str, float]:
         """Run all stages and return the metrics."""
         picture, subject = self._see()
-        given = input_facts(self._path, picture)
+        given = picture_facts(self._path, picture)
         del picture
         shape, studio = self._shape(subject)
         glb, texture = self._export(shape)
@@ -71,7 +73,7 @@ class Run:
         with self._meter.stage("cutout"):
             subject = cut_out(
                 picture.rgba,
-                box=self._parameters.box,
+                hints=self._parameters.hints,
                 seed=self._parameters.seed,
                 max_side=self._parameters.texture_resolution,
             )
@@ -92,14 +94,14 @@ class Run:
     def _export(self, shape: model.Shape) -> tuple[Path, np.ndarray]:
         self._report.progress(48, "texture", "Painting the texture")
         with self._meter.stage("texture"):
-            texture = model.make_texture(shape)
+            texture = model.make_texture(shape, self._parameters)
         self._report.progress(56, "export", "Writing the GLB")
         path = self._file("model.glb")
         with self._meter.stage("export"):
             gltf.write_glb(
                 path,
                 shape.mesh,
-                gltf.Material(model.encode_jpeg(texture), "image/jpeg", model.ROUGHNESS),
+                gltf.Material(encode_jpeg(texture), "image/jpeg", model.ROUGHNESS),
                 name="subject",
                 extras={
                     "model": self._job.model_id,

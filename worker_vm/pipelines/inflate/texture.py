@@ -1,14 +1,14 @@
-"""Two planar charts in one texture: the picture on the front, its rim's colours on the back."""
+"""Two planar charts in one texture: the picture on the front, and what the back shows."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from worker_vm.cutout import Subject
-from worker_vm.pipelines.inflate.membrane import PADDING, Array, Operator, Silhouette
+from worker_vm.pipelines.inflate.fill import fill
+from worker_vm.pipelines.inflate.membrane import Array
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -18,10 +18,8 @@ _ERODE = 0.01
 some of the background."""
 _GUTTER = 0.03
 """Share of the subject's longer side that a chart's colours reach past the outline."""
-_BACK_SCALE = 0.34
-"""The back is smooth: its chart may be that much smaller, which leaves more room for the front."""
-_RIM_REACH = 0.05
-"""How far the rim's colours reach onto the back, as a share of the longer side."""
+_BACK_SCALE = 0.5
+"""The back is a guess: its chart may be that much smaller, which leaves more room for the front."""
 _SMALLEST = 256
 
 
@@ -120,72 +118,13 @@ def _carried_out(rgb: Bytes, trusted: NDArray[np.bool_], reach: float) -> Bytes:
     return _to_bytes(fill(carried, weight))
 
 
-def back_colours(front: Bytes, shape: Silhouette, operator: Operator) -> Bytes:
-    """Return smooth colours for the back (grid cells), harmonic between those of the rim."""
-    height, width = (side - 2 * PADDING for side in shape.level.shape)
-    grid = cv2.resize(front, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
-    grid = np.pad(grid, ((PADDING, PADDING), (PADDING, PADDING), (0, 0)), mode="edge")
-    outside = (~shape.inside).astype(np.uint8)
-    rim = np.asarray(cv2.dilate(1 - outside, np.ones((3, 3), np.uint8)), np.uint8) & outside
-    filled = fill(grid, rim.astype(np.float32))
-    for channel in range(3):
-        guess = filled[..., channel].astype(np.float64)
-        bend = cv2.Laplacian(guess, cv2.CV_64F)
-        guess += operator.solve(np.where(shape.inside, -bend, 0.0))
-        filled[..., channel] = guess
-    filled += (_carried_in(grid, shape) - filled) * _rim_share(shape)[..., None]
-    filled = np.asarray(cv2.GaussianBlur(filled, (0, 0), 0.8), np.float32)
-    return _to_bytes(np.asarray(filled[PADDING:-PADDING, PADDING:-PADDING], np.float32))
-
-
-def _carried_in(grid: Floats, shape: Silhouette) -> Floats:
-    """Return each cell's nearest colour of the rim."""
-    _, nearest = cv2.distanceTransformWithLabels(
-        shape.inside.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    source = np.zeros((int(nearest.max()) + 1, 3), dtype=np.float32)
-    source[nearest[~shape.inside]] = grid[~shape.inside]
-    return np.asarray(cv2.GaussianBlur(source[nearest], (0, 0), 1.5), dtype=np.float32)
-
-
-def _rim_share(shape: Silhouette) -> Floats:
-    """Return 1 at the rim, falling to 0 within some cells: how far stripes run onto the back."""
-    depth = cv2.distanceTransform(shape.inside.astype(np.uint8), cv2.DIST_L2, 5)
-    share = np.exp(-((depth / (_RIM_REACH * max(shape.level.shape))) ** 2))
-    return np.asarray(share, np.float32)
-
-
-def fill(colours: Floats, weight: Floats) -> Floats:
-    """Spread colours from where `weight` is 1 to where it is 0 (push-pull, Gortler et al. 1996).
-
-    Args:
-        colours: (h, w, 3)
-        weight: (h, w) in 0…1
-    """
-    levels: list[tuple[NDArray[Any], NDArray[Any]]] = [(colours * weight[..., None], weight)]
-    while min(levels[-1][1].shape) > 2:  # noqa: PLR2004
-        above, trust = levels[-1]
-        smaller = cv2.pyrDown(above), cv2.pyrDown(trust)
-        levels.append((np.asarray(smaller[0]), np.asarray(smaller[1])))
-    total, trust = levels[-1]
-    result = total / np.maximum(trust, 1e-6)[..., None]
-    for total, trust in reversed(levels[:-1]):
-        size = (trust.shape[1], trust.shape[0])
-        coarse = cv2.resize(result, size, interpolation=cv2.INTER_LINEAR)
-        own = np.clip(trust, 0.0, 1.0)[..., None]
-        result = total / np.maximum(trust, 1e-6)[..., None] * own + coarse * (1.0 - own)
-    return np.asarray(result, dtype=np.float32)
-
-
-def paint(layout: Layout, front: Bytes, back: Bytes, cutout_shape: tuple[int, ...]) -> Bytes:
+def paint(layout: Layout, front: Bytes, back: Bytes) -> Bytes:
     """Put both charts into the texture (side, side, 3)."""
     side = layout.side
     mean = front.reshape(-1, 3).mean(axis=0)
     texture = np.empty((side, side, 3), dtype=np.uint8)
     texture[:] = np.rint(mean).astype(np.uint8)
-    height, width = cutout_shape[:2]
-    wide = cv2.resize(back, (width, height), interpolation=cv2.INTER_LINEAR)
-    for chart, source in ((layout.back, wide), (layout.front, front)):
+    for chart, source in ((layout.back, back), (layout.front, front)):
         left, top, w, h = chart.window
         x, y, tw, th = chart.place
         mode = cv2.INTER_AREA if tw < w else cv2.INTER_CUBIC

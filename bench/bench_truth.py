@@ -1,0 +1,90 @@
+"""How near to the truth `inflate` comes, on objects whose shape is known.
+
+`python bench/bench_truth.py [object …]` prints one row per object: the silhouette's overlap on four
+backgrounds, and the errors of the shape where the outline is given (transparent background). It
+measures no time, so a busy machine does not matter. `--pictures FOLDER` keeps the pictures.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bench.truth import measures, objects, pictures
+from worker_vm.cutout import cut_out
+from worker_vm.pipelines.base import PipelineError
+from worker_vm.pipelines.inflate import model
+from worker_vm.pipelines.inflate.parameters import Parameters
+
+ROW = "| {:<9} | {:>6} | {:>6} | {:>7} | {:>6} | {:>8} | {:>11} | {:>7} | {:>6} |"
+COLUMNS = ("object", *pictures.BACKGROUNDS, "normal °", "thickness %", "front %", "back")
+
+
+def made_from(rgba: np.ndarray) -> measures.Surface:
+    """Run the pipeline's own steps, without files."""
+    parameters = Parameters(image_path="x")
+    subject = cut_out(
+        rgba, hints=parameters.hints, seed=parameters.seed, max_side=parameters.texture_resolution
+    )
+    shape = model.make_shape(subject, parameters)
+    mesh = shape.mesh
+    texture = model.make_texture(shape, parameters)
+    paint = measures.textured(texture, mesh.uvs.astype(np.float64), mesh.faces)
+    return measures.Surface(
+        mesh.positions.astype(np.float64), mesh.normals.astype(np.float64), mesh.faces, paint
+    )
+
+
+def measure(name: str, keep: Path | None) -> tuple[list[float], measures.Errors]:
+    """Return the overlaps per background (0 where refused), and the errors with alpha."""
+    truth = objects.make(name)
+    surface = measures.Surface(truth.points, truth.normals, truth.faces, truth.colours)
+    overlaps, errors = [], []
+    for background in pictures.BACKGROUNDS:
+        rgba = pictures.take(truth, background)
+        if keep:
+            keep.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rgba).save(keep / f"{name}-{background}.png")
+        try:
+            errors.append(measures.compare(made_from(rgba), surface))
+            overlaps.append(errors[-1].iou)
+        except PipelineError as error:
+            print(f"{name}, {background}: {error}", file=sys.stderr)
+            overlaps.append(0.0)
+    return overlaps, errors[0]
+
+
+def row(name: str, overlaps: Iterable[float], shape: Iterable[float]) -> str:
+    """Format one row."""
+    normal, thickness, front, back = shape
+    return ROW.format(
+        name, *(f"{value:.3f}" for value in overlaps), f"{normal:.1f}", f"{100 * thickness:.1f}",
+        f"{100 * front:.2f}", f"{back:.1f}",
+    )  # fmt: skip
+
+
+def main() -> None:
+    """Print the table."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("objects", nargs="*", help=", ".join(objects.OBJECTS))
+    options.add_argument("--pictures", type=Path, help="keep the pictures in this folder")
+    given = options.parse_args()
+    print(ROW.format(*COLUMNS))
+    print(ROW.format(*("---" for _ in COLUMNS)))
+    all_overlaps, all_shapes = [], []
+    for name in given.objects or objects.OBJECTS:
+        overlaps, errors = measure(name, given.pictures)
+        shape = (errors.normal, errors.thickness, errors.front, errors.back)
+        all_overlaps.append(overlaps)
+        all_shapes.append(shape)
+        print(row(name, overlaps, shape), flush=True)
+    print(row("mean", np.mean(all_overlaps, axis=0), np.mean(all_shapes, axis=0)))
+
+
+if __name__ == "__main__":
+    main()

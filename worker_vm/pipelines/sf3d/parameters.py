@@ -1,0 +1,37 @@
+"""The parameters of `sf3d`, checked once more on the worker's side."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from worker_vm.pipelines.base import PipelineError
+
+
+class Parameters(BaseModel):
+    """What a job may ask for; the catalog's JSON Schema says the same."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    image_path: str
+    texture_resolution: Literal[512, 1024, 2048] = 1024
+    foreground_ratio: float = Field(default=0.85, ge=0.1, le=1.0)
+    remesh: Literal["none", "triangle", "quad"] = "none"
+    vertex_count: int = Field(default=-1, ge=-1, le=20000)
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+
+
+def read_parameters(given: Mapping[str, Any]) -> Parameters:
+    """Check a job's parameters.
+
+    Raises:
+        PipelineError: INVALID_PARAMETERS, permanent.
+    """
+    try:
+        return Parameters.model_validate(dict(given))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "parameters"
+        raise PipelineError(
+            "INVALID_PARAMETERS", f"{where}: {first['msg']}.", permanent=True
+        ) from error
