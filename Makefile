@@ -4,7 +4,7 @@ unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test chaos lint fmt types migrate bench bench-api bench-worker gallery lock clean
+.PHONY: help setup demo up test chaos lint fmt types migrate bench bench-api bench-worker bench-video gallery lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,10 @@ bench-worker: setup ## compare the worker with RQ's own, Celery and Dramatiq, an
 
 bench-api: setup ## measure the API against what the database allows; a few minutes, fails below the limits
 	@$(PY) bench/bench_api.py $(ARGS)
+
+bench-video: setup ## take frames of a 10-minute video, against a bare decode and the usual way; ARGS=--quick is shorter
+	@sh devstack/setup.sh tools
+	@$(PY) bench/bench_video.py $(ARGS)
 
 gallery: setup ## make docs/gallery anew: pictures, and the models that inflate-v1 makes of them
 	@$(PY) -m bench.truth.gallery
