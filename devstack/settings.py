@@ -32,6 +32,13 @@ WORKER_SETTINGS = (
     "DREAMFUSION_MODEL",
     "DREAMFUSION_DEVICE",
     "DREAMFUSION_COMPILE",
+    "VIDEO_MAX_PIXELS",
+    "VIDEO_MAX_SECONDS",
+    "VIDEO_MAX_FRAMES",
+    "VIDEO_MAX_COPIES",
+    "VIDEO_MAX_OUTPUT_MIB",
+    "VIDEO_MEMORY_MIB",
+    "VIDEO_WORK_SECONDS",
 )
 SYSTEM_NAMES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ")
 # Where a GPU worker finds its driver, its models and how to download them.

@@ -61,10 +61,24 @@ def test_pictures_by_their_bytes(kind: str, media_type: str) -> None:
         (b"<svg xmlns='http://www.w3.org/2000/svg'>", None),
         (b"\x89PNG", "image/png"),
         (b"GIF89a" + b"\x00" * 20, "image/gif"),
+        (b"\x00\x00\x00\x18ftypisom", "video/mp4"),
+        (b"\x00\x00\x00\x18ftypiso6", "video/mp4"),
+        (b"\x00\x00\x00\x18ftypM4V ", "video/mp4"),
+        (b"\x00\x00\x00\x14ftypqt  ", "video/quicktime"),
+        (b"\x00\x00\x00\x08wide\x00\x00\x00\x00mdat", "video/quicktime"),
+        (b"\x00\x00\x00\x1cftypavif\x00\x00\x00\x00avifmif1miaf", "image/avif"),
+        (b"\x1a\x45\xdf\xa3\x9f\x42\x86\x81\x01\x42\x82\x84webm", "video/webm"),
+        (b"\x1a\x45\xdf\xa3\xa3\x42\x86\x81\x01\x42\x82\x88matroska", "video/x-matroska"),
+        (b"RIFF\x00\x00\x00\x00AVI LIST", "video/x-msvideo"),
+        (bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"), "video/x-ms-wmv"),
+        (b"FLV\x01\x05\x00\x00\x00\x09", "video/x-flv"),
+        (b"#EXTM3U\n#EXT-X-TARGETDURATION:10", None),
+        (b"ffconcat version 1.0", None),
+        (b"v=0\no=- 0 0 IN IP4 127.0.0.1", None),
     ],
 )
 def test_other_files(head: bytes, media_type: str | None) -> None:
-    """Models and archives are known by their bytes; text, SVG and HTML are of no type."""
+    """Models, archives and videos are known by their bytes; text, playlists and HTML are not."""
     assert media_type_of(head) == media_type
 
 
