@@ -141,6 +141,20 @@ CLIPS: dict[str, Clip] = {
 }
 
 
+HDR = Clip(
+    "libx265",
+    "mkv",
+    pixels="yuv420p10le",
+    options={
+        "preset": "ultrafast",
+        "x265-params": "pools=1:log-level=none:transfer=smpte2084:colorprim=bt2020:"
+        "colormatrix=bt2020nc",
+    },
+    frames=3,
+)
+"""Coded by the PQ curve."""
+
+
 def digest(picture: np.ndarray) -> str:
     """What tells two pictures apart."""
     return hashlib.md5(np.ascontiguousarray(picture).tobytes()).hexdigest()  # noqa: S324
