@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from frames_runs import AS_IT_IS, take_frames
 from PIL import Image
-from video_clips import CLIPS, all_frames
+from video_clips import CLIPS, HDR, all_frames
 
 from contract.kinds import ArtifactKind
 from worker_vm.pipelines.base import PipelineError, RunCancelledError
@@ -134,6 +134,27 @@ def test_deinterlacing(tmp_path: Path) -> None:
     assert clean.manifest["source"]["interlaced"] is True
     assert clean.pictures[0].shape == woven.pictures[0].shape
     assert not np.array_equal(clean.pictures[0], woven.pictures[0])
+
+
+def test_tone_mapping(tmp_path: Path) -> None:
+    """High dynamic range is brought to what a screen shows, unless that is switched off."""
+    video = HDR.write(tmp_path / "clip.mkv")
+    flat = take_frames(video, tmp_path / "a", max_frames=1, tonemap=False, **AS_IT_IS)
+    mapped = take_frames(video, tmp_path / "b", max_frames=1, **AS_IT_IS)
+    assert mapped.manifest["source"]["hdr"] is True
+    assert mapped.pictures[0].shape == flat.pictures[0].shape
+    assert mapped.pictures[0].std() > flat.pictures[0].std()
+
+
+def test_several_threads_make_the_same_frames(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More threads change nothing but the time."""
+    one = take_frames(video, tmp_path / "one", fps=5, **AS_IT_IS)
+    monkeypatch.setenv("WORKER_THREADS", "3")
+    several = take_frames(video, tmp_path / "several", fps=5, **AS_IT_IS)
+    assert several.md5s == one.md5s
+    assert several.manifest["decoding"] == "selective"
 
 
 def test_previews(video: Path, tmp_path: Path) -> None:

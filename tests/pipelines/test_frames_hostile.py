@@ -1,5 +1,6 @@
 """Each hostile or broken video ends in its own permanent code, and does no harm."""
 
+import random
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from hostile_videos import HOSTILE, MOVING, half, rotten
 from video_clips import CLIPS
 
 from worker_vm.pipelines.base import PipelineError
+from worker_vm.video.problems import VideoCode
 
 
 @pytest.mark.parametrize("name", sorted(HOSTILE))
@@ -41,6 +43,33 @@ def test_partial_takes_what_is_left(damage, tmp_path: Path) -> None:
     assert run.manifest["damage"]
     assert run.pictures
     assert len(run.pictures) == run.manifest["frame_count"] == run.metrics["frame_count"]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_damage_never_surprises(seed: int, tmp_path: Path) -> None:
+    """Whatever is done to a file, there are frames or a known reason why not; nothing crashes."""
+    rng = random.Random(seed)  # noqa: S311
+    clip = CLIPS[rng.choice(["h264-b-frames", "vp9", "mpeg4-asp-avi", "flv", "wmv2", "prores"])]
+    file = bytearray(clip.write(tmp_path / f"clip.{clip.suffix}").read_bytes())
+    for _ in range(rng.randrange(1, 30)):
+        place = rng.randrange(16, len(file))
+        if rng.random() < 0.2:
+            del file[place : place + rng.randrange(500)]
+        else:
+            file[place] = rng.randrange(256)
+    video = tmp_path / "damaged"
+    video.write_bytes(file)
+    failure = None
+    try:
+        run = take_frames(video, tmp_path / "run", on_damage=rng.choice(["fail", "partial"]))
+    except PipelineError as error:
+        failure = error
+    if failure is None:
+        assert len(run.pictures) == run.manifest["frame_count"] > 0
+    else:
+        assert failure.code in {code.value for code in VideoCode}
+        assert failure.permanent
+        assert "ended by" not in failure.message
 
 
 def test_keyframes_bridge_a_gap(tmp_path: Path) -> None:

@@ -88,6 +88,12 @@ def cut_by_edit_list(file: bytes) -> bytes:
     return file[:place] + (start + second).to_bytes(4, "big", signed=True) + file[place + 4 :]
 
 
+def ended_by_edit_list(file: bytes) -> bytes:
+    """An MP4 of which only the first second is shown, as telephones trim their videos."""
+    place = file.index(b"elst") + 4 + 8
+    return file[:place] + (1000).to_bytes(4, "big") + file[place + 4 :]
+
+
 _X264 = {"preset": "veryfast", "x264-params": "keyint=30:bframes=3:b-adapt=0:scenecut=0"}
 _OPEN = {"preset": "veryfast", "x264-params": "keyint=30:bframes=3:open-gop=1:scenecut=0"}
 _X265 = {"preset": "ultrafast", "x265-params": "keyint=30:bframes=3:pools=1:log-level=none"}
@@ -132,6 +138,7 @@ CLIPS: dict[str, Clip] = {
     ),
     "rotated": Clip("libx264", options=_X264, patch=turned),
     "edit-list": Clip("libx264", options=_X264, patch=cut_by_edit_list),
+    "edit-list-end": Clip("libx264", options=_X264, patch=ended_by_edit_list),
     "fragmented": Clip(
         "libx264", options=_X264, muxer={"movflags": "frag_keyframe+empty_moov+default_base_moof"}
     ),
@@ -139,6 +146,20 @@ CLIPS: dict[str, Clip] = {
     "short": Clip("libx264", options=_X264, frames=4),
     "one-frame": Clip("libx264", options=_X264, frames=1),
 }
+
+
+HDR = Clip(
+    "libx265",
+    "mkv",
+    pixels="yuv420p10le",
+    options={
+        "preset": "ultrafast",
+        "x265-params": "pools=1:log-level=none:transfer=smpte2084:colorprim=bt2020:"
+        "colormatrix=bt2020nc",
+    },
+    frames=3,
+)
+"""Coded by the PQ curve."""
 
 
 def digest(picture: np.ndarray) -> str:

@@ -28,6 +28,7 @@ FORMATS = {
 }
 _WHITELIST = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,asf,flv"
 _BUFFER_BYTES = 1 << 20
+_NOT_FOR_DECODING = frozenset({"av.__main__", "av.datasets"})
 _MICROSECOND = Fraction(1, 1_000_000)
 
 
@@ -162,5 +163,5 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
 def load_decoders() -> None:
     """Import all of PyAV, which else imports parts of itself when a file asks for them."""
     for module in pkgutil.walk_packages(av.__path__, "av."):
-        if not module.name.endswith("__main__"):
+        if module.name not in _NOT_FOR_DECODING:
             import_module(module.name)

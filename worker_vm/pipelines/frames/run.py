@@ -48,7 +48,7 @@ class Run:
         self._source: dict[str, Any] = {}
         self._done: dict[str, Any] | None = None
         self._shown: set[str] = set()
-        self._percent = 1.0
+        self._told = (1.0, "read", "Reading the video")
         self._first_frame_seconds: float | None = None
         self._peak_bytes = 0
 
@@ -147,7 +147,7 @@ class Run:
             wall_seconds=settings.work_seconds,
             threads=threads,
         )
-        self._tell(1, "read", "Reading the video")
+        self._tell(*self._told)
         with (
             self._path.open("rb") as file,
             ConfinedChild(
@@ -189,7 +189,7 @@ class Run:
             self._tell(3 + 92 * share, "frames", f"{len(archive.frames)} frames")
         elif record.type == "restart":
             archive.start_over()
-            self._tell(self._percent, "frames", "Decoding everything, since parts are damaged")
+            self._tell(self._told[0], "frames", "Decoding everything, since parts are damaged")
         elif record.type == "preview":
             self._show(record)
         elif record.type == "source":
@@ -225,12 +225,12 @@ class Run:
         return path
 
     def _tell(self, percent: float, stage: str, message: str) -> None:
-        self._percent = max(percent, self._percent)
-        self._report.progress(self._percent, stage, message)
+        self._told = (max(percent, self._told[0]), stage, message)
+        self._report.progress(*self._told)
 
     def _idle(self) -> None:
         """Notice that the run should stop, though nothing happens."""
-        self._tell(self._percent, "read" if self._first_frame_seconds is None else "frames", "")
+        self._tell(*self._told)
 
     def _manifest(self, archive: FramesArchive) -> dict[str, Any]:
         done = self._done or {}
