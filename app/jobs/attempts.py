@@ -12,7 +12,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.artifacts.commits import CheckedObject, commit_objects
 from app.artifacts.service import find_given, find_result
 from app.artifacts.tables import Artifact
-from app.catalog.tables import Model
 from app.config import Settings
 from app.db.session import signal_after_commit
 from app.db.signals import Channel, Signal
@@ -36,6 +35,7 @@ from app.jobs.outcomes import (
     succeed,
 )
 from app.jobs.repository import (
+    LockedAttempt,
     lock_job_of_attempt,
     move_attempt,
     move_job,
@@ -63,7 +63,7 @@ class ClaimedAttempt:
 
     job: Job
     attempt: Attempt
-    model: Model
+    pipeline: str
     inputs: list[Artifact]
     checkpoint: Artifact | None
     original: tuple[Artifact | None, Artifact | None]
@@ -88,19 +88,19 @@ class AttemptService:
             AttemptSupersededError: another claim was first, or the job has gone on without it.
             AttemptGoneError: the job was cancelled or has expired.
         """
-        job, attempt = await self._lock(attempt_id)
+        locked = await self._lock(attempt_id)
+        job, attempt = locked.job, locked.attempt
         repeated = attempt.status == AttemptStatus.RUNNING and attempt.claim_id == request.claim_id
         if repeated:
             await self._extend_lease(attempt)
         else:
             attempt, job = await self._start(job, attempt, request)
-        model = await self._session.get_one(Model, job.model_id)
         inputs, checkpoint = await find_given(self._session, attempt)
         original: tuple[Artifact | None, Artifact | None] = (None, None)
         if job.reproduces is not None:
             original = await find_result(self._session, job.reproduces)
         token = attempt_token(self._settings, attempt_id, request.claim_id)
-        return ClaimedAttempt(job, attempt, model, inputs, checkpoint, original, token)
+        return ClaimedAttempt(job, attempt, locked.pipeline, inputs, checkpoint, original, token)
 
     async def heartbeat(
         self, attempt_id: UUID, token: str, heartbeat: AttemptHeartbeat
@@ -142,7 +142,8 @@ class AttemptService:
             ReportConflictError: it had ended with another report.
             TicketNotFoundError, ResultIncompleteError: what is said to be the result is not there.
         """
-        job, attempt = await self._lock(attempt_id)
+        locked = await self._lock(attempt_id)
+        job, attempt = locked.job, locked.attempt
         check_token(self._settings, attempt.id, attempt.claim_id, token)
         # A repeat after a restart of the worker has more lines in its log.
         body = report.model_dump_json(exclude={"log"})
@@ -158,7 +159,7 @@ class AttemptService:
         await commit_objects(self._session, job.id, attempt.id, objects)
         match report:
             case AttemptSucceeded():
-                ended = await succeed(self._session, job, attempt, report, report_hash)
+                ended = await succeed(self._session, locked, report, report_hash)
             case AttemptFailed():
                 await end_attempt(
                     self._session,
@@ -207,7 +208,7 @@ class AttemptService:
         await self._session.flush()
         await self._session.refresh(attempt, ["lease_expires_at"])
 
-    async def _lock(self, attempt_id: UUID) -> tuple[Job, Attempt]:
+    async def _lock(self, attempt_id: UUID) -> LockedAttempt:
         found = await lock_job_of_attempt(self._session, attempt_id)
         if found is None:
             raise AttemptNotFoundError
@@ -220,7 +221,8 @@ class AttemptService:
             AttemptNotFoundError, AttemptTokenError: no such attempt, or not its worker.
             AttemptSupersededError, AttemptGoneError: it is not running any more.
         """
-        job, attempt = await self._lock(attempt_id)
+        locked = await self._lock(attempt_id)
+        job, attempt = locked.job, locked.attempt
         check_token(self._settings, attempt.id, attempt.claim_id, token)
         is_current = job.current_attempt_id == attempt.id
         if not is_running(job.status, attempt.status, is_current=is_current):

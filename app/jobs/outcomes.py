@@ -7,11 +7,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.artifacts.keeping import drop_checkpoints
 from app.artifacts.tables import Artifact
-from app.catalog.tables import Model
 from app.config import Settings
 from app.jobs.errors import AttemptSupersededError, ResultIncompleteError
 from app.jobs.lifecycle import AttemptStatus, JobStatus, retry_delay_seconds, should_retry
-from app.jobs.repository import move_attempt, move_job, seconds
+from app.jobs.repository import LockedAttempt, move_attempt, move_job, seconds
 from app.jobs.tables import Attempt, Job
 from contract.attempts import AttemptSucceeded, FailureCode
 from contract.kinds import ArtifactKind
@@ -39,7 +38,7 @@ async def end_attempt(
 
 
 async def succeed(
-    session: AsyncSession, job: Job, attempt: Attempt, report: AttemptSucceeded, report_hash: str
+    session: AsyncSession, locked: LockedAttempt, report: AttemptSucceeded, report_hash: str
 ) -> Job:
     """The job has its result: the first artifact of the model's main kind that the report names.
 
@@ -48,6 +47,7 @@ async def succeed(
     Raises:
         ResultIncompleteError: what the report names was not committed, or the main one is missing.
     """
+    job, attempt = locked.job, locked.attempt
     rows = (
         await session.execute(
             select(Artifact.id, Artifact.kind, Artifact.attempt_id).where(
@@ -63,12 +63,11 @@ async def succeed(
             f"Not committed by this attempt: {', '.join(missing[:5])}. "
             "Upload and commit every artifact before reporting success."
         )
-    model = await session.get_one(Model, job.model_id)
-    main = next((i for i in report.artifact_ids if committed[i] == model.main_artifact), None)
+    wanted = locked.main_artifact
+    main = next((i for i in report.artifact_ids if committed[i] == wanted), None)
     if main is None:
         raise ResultIncompleteError(
-            f"The report has no artifact of kind {model.main_artifact}, "
-            f"which is what {model.id} makes."
+            f"The report has no artifact of kind {wanted}, which is what {job.model_id} makes."
         )
     if any(row.kind == ArtifactKind.CHECKPOINT for row in rows):
         await drop_checkpoints(session, job.id)

@@ -28,7 +28,7 @@ async def take_over(session: AsyncSession, settings: Settings, attempt_id: UUID)
     found = await lock_job_of_attempt(session, attempt_id)
     if found is None:
         return None
-    job, attempt = found
+    job, attempt = found.job, found.attempt
     now = (await session.execute(select(func.now()))).scalar_one()
     if (
         attempt.status != AttemptStatus.RUNNING
@@ -65,9 +65,9 @@ async def withdraw(session: AsyncSession, attempt_id: UUID) -> bool:
         Whether it was still unclaimed.
     """
     found = await lock_job_of_attempt(session, attempt_id)
-    if found is None or found[1].status != AttemptStatus.DISPATCHED:
+    if found is None or found.attempt.status != AttemptStatus.DISPATCHED:
         return False
-    job, attempt = found
+    job, attempt = found.job, found.attempt
     await move_attempt(
         session,
         attempt.id,

@@ -7,11 +7,23 @@ for each other.
 import json
 from collections.abc import Collection
 from collections.abc import Set as AbstractSet
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Interval, Row, bindparam, cast, func, literal, select, text, true, update
+from sqlalchemy import (
+    Interval,
+    Result,
+    Row,
+    bindparam,
+    cast,
+    func,
+    literal,
+    select,
+    text,
+    true,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -47,7 +59,7 @@ _LOOK = (
 
 # Rows are locked in the order they are named, and read as they are once the locks are granted.
 _LOCK = (
-    select(Job, Attempt, Model)
+    select(Job, Attempt, Model.pipeline, Model.main_artifact)
     .join(Attempt, Attempt.job_id == Job.id)
     .join(Model, Model.id == Job.model_id)
     .where(Attempt.id == bindparam("attempt_id"))
@@ -55,15 +67,15 @@ _LOCK = (
     .execution_options(populate_existing=True)
 )
 
-_RECORD = text("""
+_INSERT_EVENT = """
 INSERT INTO job_events (job_id, attempt_id, type, data)
 VALUES (:job_id, :attempt_id, :type, CAST(:data AS jsonb))
-""")
+"""
 
 # A slot has become free: whatever of this user was waiting for one is due now. All of the user's
 # rows are locked in one order, so that two of these cannot wait for each other.
-_WAKE_USER = text("""
-WITH mine AS (
+_DUE_NOW = """
+mine AS (
     SELECT user_id, queue, model_id, ready_at FROM user_queue
     WHERE user_id = :user_id ORDER BY queue, model_id FOR UPDATE
 ), due AS (
@@ -72,7 +84,11 @@ WITH mine AS (
       AND (q.user_id, q.queue, q.model_id) = (mine.user_id, mine.queue, mine.model_id)
 )
 SELECT DISTINCT queue FROM mine
-""")
+"""
+
+_RECORD = text(_INSERT_EVENT)
+_WAKE = text(f"WITH {_DUE_NOW}")
+_RECORD_AND_WAKE = text(f"WITH recorded AS ({_INSERT_EVENT}), {_DUE_NOW}")
 
 _HOLDING_SLOTS = frozenset({JobStatus.QUEUED, JobStatus.RUNNING})
 
@@ -89,17 +105,29 @@ async def record_event(
     *,
     attempt_id: UUID | None = None,
     data: dict[str, Any] | None = None,
+    wake: UUID | None = None,
 ) -> None:
-    """Write a fact about a job and wake whoever watches the job."""
-    await session.execute(
-        _RECORD,
-        {
-            "job_id": job_id,
-            "attempt_id": attempt_id,
-            "type": event_type,
-            "data": json.dumps(data or {}),
-        },
-    )
+    """Write a fact about a job and wake whoever watches the job.
+
+    Args:
+        session: the transaction.
+        job_id: the job.
+        event_type: what happened, in the past tense.
+        attempt_id: whose doing it was.
+        data: details.
+        wake: a user who has a slot free now, as by `wake_user`; it saves a round trip.
+    """
+    event = {
+        "job_id": job_id,
+        "attempt_id": attempt_id,
+        "type": event_type,
+        "data": json.dumps(data or {}),
+    }
+    if wake is None:
+        await session.execute(_RECORD, event)
+    else:
+        found = await session.execute(_RECORD_AND_WAKE, {**event, "user_id": wake})
+        _wake_queues(session, found)
     signal_after_commit(session, Signal(Channel.JOB_CHANGED, str(job_id)))
 
 
@@ -162,15 +190,15 @@ async def move_job(
     ).scalar_one_or_none()
     if job is None:
         return None
+    frees_slot = target is not JobStatus.RUNNING and bool(expected & _HOLDING_SLOTS)
     await record_event(
         session,
         job_id,
         event_type,
         attempt_id=attempt_id,
         data={"status": target.value, **(event_data or {})},
+        wake=job.user_id if frees_slot else None,
     )
-    if target is not JobStatus.RUNNING and expected & _HOLDING_SLOTS:
-        await wake_user(session, job.user_id)
     if target is JobStatus.QUEUED:
         await announce_waiting_job(session, job)
     return job
@@ -219,7 +247,11 @@ async def announce_waiting_job(session: AsyncSession, job: Job) -> None:
 
 async def wake_user(session: AsyncSession, user_id: UUID) -> None:
     """A slot has become free: whatever of this user was waiting for one is due now."""
-    for queue in (await session.execute(_WAKE_USER, {"user_id": user_id})).scalars():
+    _wake_queues(session, await session.execute(_WAKE, {"user_id": user_id}))
+
+
+def _wake_queues(session: AsyncSession, rows: Result[Any]) -> None:
+    for queue in rows.scalars():
         signal_after_commit(session, Signal(Channel.WORK_READY, queue))
 
 
@@ -233,16 +265,23 @@ async def lock_job(session: AsyncSession, job_id: UUID) -> Job | None:
     return await session.get(Job, job_id, populate_existing=True, with_for_update=True)
 
 
-async def lock_job_of_attempt(
-    session: AsyncSession, attempt_id: UUID
-) -> tuple[Job, Attempt] | None:
-    """An attempt and its job, both locked until the transaction ends; loads the model, too."""
+class LockedAttempt(NamedTuple):
+    """An attempt and its job, both locked, and what their model makes of them."""
+
+    job: Job
+    attempt: Attempt
+    pipeline: str
+    main_artifact: str
+
+
+async def lock_job_of_attempt(session: AsyncSession, attempt_id: UUID) -> LockedAttempt | None:
+    """An attempt and its job, both locked until the transaction ends."""
     found = (await session.execute(_LOCK, {"attempt_id": attempt_id})).one_or_none()
     if found is None:
         return None
-    job, attempt, _ = found
-    structlog.contextvars.bind_contextvars(job_id=str(job.id), attempt_id=str(attempt.id))
-    return job, attempt
+    locked = LockedAttempt(*found)
+    structlog.contextvars.bind_contextvars(job_id=str(locked.job.id), attempt_id=str(attempt_id))
+    return locked
 
 
 async def find_by_idempotency_key(session: AsyncSession, user_id: UUID, key: str) -> Job | None:

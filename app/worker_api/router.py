@@ -121,7 +121,7 @@ async def claim(
 
 
 def _job_spec(claimed: ClaimedAttempt, settings: Settings, store: ObjectStore) -> JobSpec:
-    job, attempt, model = claimed.job, claimed.attempt, claimed.model
+    job, attempt = claimed.job, claimed.attempt
     assert attempt.lease_expires_at is not None
 
     def downloadable(artifact: Artifact) -> InputFile:
@@ -150,7 +150,7 @@ def _job_spec(claimed: ClaimedAttempt, settings: Settings, store: ObjectStore) -
         attempt=attempt.number,
         model_id=job.model_id,
         model_version=job.model_version,
-        pipeline=model.pipeline,
+        pipeline=claimed.pipeline,
         params=job.input_params,
         prompt=job.prompt,
         inputs=[downloadable(artifact) for artifact in claimed.inputs],
