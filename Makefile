@@ -4,7 +4,7 @@ unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test chaos lint fmt types migrate bench bench-api bench-worker gallery lock clean
+.PHONY: help setup demo up test chaos lint fmt types migrate bench bench-api bench-worker bench-video gallery lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,14 +40,18 @@ types: setup ## check types
 migrate: setup ## bring the database of DATABASE_URL, or else the one in .devstack, up to date
 	@$(PY) -m devstack migrate
 
-bench: setup ## measure speed
-	@for script in bench/[a-z]*.py; do [ -e "$$script" ] || continue; echo "== $$script"; $(PY) "$$script" $(ARGS) || exit 1; done
+bench: setup ## measure speed, all of it; run a script of bench/ by itself to give it arguments
+	@for script in bench/[a-z]*.py; do [ -e "$$script" ] || continue; echo "== $$script"; $(PY) "$$script" || exit 1; done
 
 bench-worker: setup ## compare the worker with RQ's own, Celery and Dramatiq, and time a job's whole path; ARGS=--quick is rougher
 	@$(PY) bench/bench_worker.py $(ARGS)
 
 bench-api: setup ## measure the API against what the database allows; a few minutes, fails below the limits
 	@$(PY) bench/bench_api.py $(ARGS)
+
+bench-video: setup ## take frames of a 10-minute video, against a bare decode and the usual way; ARGS=--quick is shorter
+	@sh devstack/setup.sh tools
+	@$(PY) bench/bench_video.py $(ARGS)
 
 gallery: setup ## make docs/gallery anew: pictures, and the models that inflate-v1 makes of them
 	@$(PY) -m bench.truth.gallery

@@ -25,7 +25,6 @@ from app.catalog.tables import Model
 from app.config import Settings, get_settings
 from app.db.session import Database
 from app.db.signals import Signals
-from app.jobs.service import move_waiting_jobs
 
 SEEDS = Path(__file__).parent / "db" / "seeds" / "ai_models.json"
 FIRST_ORGANISATION = "Default"
@@ -147,8 +146,6 @@ async def _seed_model(session: AsyncSession, values: dict[str, Any]) -> str:
         setattr(model, name, value)
     model.updated_at = func.now()
     await session.flush()
-    if "queue" in changed:
-        await move_waiting_jobs(session, model.id, model.queue)
     return "updated"
 
 

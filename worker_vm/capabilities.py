@@ -23,6 +23,7 @@ PACKAGES = (
     "scikit-image",
     "opencv-python-headless",
     "trimesh",
+    "usd-core",
     "manifold3d",
     "pillow",
     "av",

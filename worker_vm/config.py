@@ -1,6 +1,8 @@
 """Settings from the environment and `.env`; every name is documented in `.env.example`."""
 
 import os
+import shlex
+import shutil
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -44,6 +46,7 @@ class WorkerSettings(BaseSettings):
     worker_memory_budget_mib: int = Field(default=0, ge=0)
     worker_recycle_runs: int = Field(default=0, ge=0)
     worker_recycle_drift_mib: int = Field(default=4096, ge=1)
+    gltf_validator: str = ""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "pretty"] = "auto"
 
@@ -84,6 +87,14 @@ class WorkerSettings(BaseSettings):
         known_pipelines({PLUGINS_SETTING: text})
         return text
 
+    @field_validator("gltf_validator")
+    @classmethod
+    def _check_validator(cls, command: str) -> str:
+        words = shlex.split(command)
+        if words and shutil.which(words[0]) is None:
+            raise ValueError(f"must begin with a program that is there, not {words[0]!r}")
+        return command
+
     @property
     def preload(self) -> tuple[str, ...]:
         """Pipelines to load at the start."""
@@ -98,6 +109,7 @@ class WorkerSettings(BaseSettings):
             "WORKER_RECYCLE_RUNS": self.worker_recycle_runs,
             "WORKER_RECYCLE_DRIFT_MIB": self.worker_recycle_drift_mib,
             PLUGINS_SETTING: self.worker_pipelines,
+            "GLTF_VALIDATOR": self.gltf_validator,
         }
         file = {name: value for name, value in dotenv_values(".env").items() if value is not None}
         return {**file, **inherited, **limits, **{name: str(ours[name]) for name in ours}}

@@ -53,6 +53,7 @@ def machine_report(settings: WorkerSettings) -> str:
     ] or ["gpu       none that nvidia-smi knows"]
     versions = capabilities.library_versions()
     lines.append("software  " + ", ".join(f"{name} {versions[name]}" for name in versions))
+    lines.append(f"validator {settings.gltf_validator or 'none (GLTF_VALIDATOR)'}")
     return "\n".join(lines)
 
 

@@ -273,8 +273,10 @@ class HostPool:
         statuses = {}
         for name, host in self._host_of.items():
             report = host.reports.get(name)
-            # A host between two runs is as good as started.
-            reasons = self._reasons(name, host) if report is None or host.ready else report.reasons
+            if report is None or host.ready or host.python in self._problems:
+                reasons = self._reasons(name, host)
+            else:  # between two runs it is as good as started
+                reasons = report.reasons
             statuses[name] = PipelineStatus(
                 name=name,
                 version=storable(report.version)[:64] if report else "unknown",

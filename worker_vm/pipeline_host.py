@@ -173,7 +173,7 @@ class PipelineHost:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._shelf = _Shelf(self._tell_loaded, self._make_room)
-        self._commands: SimpleQueue[Command | None] = SimpleQueue()
+        self._commands: SimpleQueue[Command] = SimpleQueue()
         self._cancelled = threading.Event()
         self._memory_freed = threading.Event()
         self._room: SimpleQueue[str | None] = SimpleQueue()
@@ -181,10 +181,11 @@ class PipelineHost:
         self._used_at_first_mib: int | None = None
 
     def serve(self) -> None:
-        """Say what can be run, then obey."""
+        """Say what can be run, then obey; the guard ends this."""
         self._channel.send(Ready(platform.python_version(), [*map(_report_on, _our_pipelines())]))
         threading.Thread(target=self._listen, daemon=True).start()
-        while (command := self._commands.get()) is not None:
+        while True:
+            command = self._commands.get()
             if isinstance(command, Prepare):
                 self._prepare(command.pipeline)
             elif isinstance(command, Unload):

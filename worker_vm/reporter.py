@@ -95,12 +95,16 @@ class RunReporter:
         cancelled = self._control.reason is StopReason.CANCELLED
         if not cancelled:
             self._control.check()
-        problem = self._problem(kind, path, media_type)
-        if problem is None and path.name in self._names:
-            if self._restarts:
-                path = path.rename(path.with_stem(f"{path.stem}-{self._restarts + 1}"))
-            if path.name in self._names:
-                problem = "was handed over twice"
+        try:
+            problem = self._problem(kind, path, media_type)
+            if problem is None and path.name in self._names:
+                if self._restarts:
+                    path = path.rename(path.with_stem(f"{path.stem}-{self._restarts + 1}"))
+                if path.name in self._names:
+                    problem = "was handed over twice"
+        except (OSError, ValueError, RuntimeError) as error:
+            # A name that is too long or has a NUL, a folder that is closed to us, links in a ring.
+            problem = f"cannot be looked at ({getattr(error, 'strerror', None) or error})"
         if problem is not None and cancelled:
             log.warning("artifact.left_out", name=storable(path.name), problem=problem)
             return

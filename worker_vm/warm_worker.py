@@ -186,14 +186,6 @@ class WarmWorker(Worker):
                 with suppress(redis.RedisError, StopRequested, AttributeError):
                     self.maintain_heartbeats(job)
 
-    def get_heartbeat_ttl(self, job: Job) -> int:  # noqa: ARG002
-        """Seconds that RQ believes in a run without a beat: three, since ours come from a thread.
-
-        RQ's own minute and a half would keep the dispatcher from pushing again, for as long, what a
-        killed worker had taken and not claimed.
-        """
-        return int(3 * RQ_HEARTBEAT_SECONDS)
-
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
         """RQ's heartbeat, and once a second the registration again, in case Redis was flushed.
 

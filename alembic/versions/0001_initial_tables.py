@@ -109,7 +109,6 @@ def upgrade() -> None:
     sa.Column('status', sa.Text(), nullable=False),
     sa.Column('input_params', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
     sa.Column('prompt', sa.Text(), nullable=True),
-    sa.Column('reproduces', sa.Uuid(), nullable=True),
     sa.Column('priority', sa.SmallInteger(), server_default=sa.text('0'), nullable=False),
     sa.Column('max_attempts', sa.SmallInteger(), nullable=False),
     sa.Column('failures', sa.SmallInteger(), server_default=sa.text('0'), nullable=False),
@@ -139,7 +138,6 @@ def upgrade() -> None:
     sa.CheckConstraint("status IN ('CANCELLED', 'EXPIRED', 'FAILED', 'QUEUED', 'RUNNING', 'SUCCEEDED')", name=op.f('ck_jobs_status')),
     sa.ForeignKeyConstraint(['model_id'], ['models.id'], name=op.f('fk_jobs_model_id')),
     sa.ForeignKeyConstraint(['organisation_id'], ['organisations.id'], name=op.f('fk_jobs_organisation_id')),
-    sa.ForeignKeyConstraint(['reproduces'], ['jobs.id'], name=op.f('fk_jobs_reproduces')),
     sa.ForeignKeyConstraint(['user_id'], ['users.id'], name=op.f('fk_jobs_user_id')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_jobs'))
     )

@@ -4,13 +4,13 @@ from typing import Any
 
 import asyncpg
 
-from app.db.session import SERVER_SETTINGS
+from app.db.session import CONNECT_SECONDS, SERVER_SETTINGS
 
 STATEMENT_SECONDS = 10.0
 
 
-def plain_pool(dsn: str, *, size: int, record_class: type[Any] = asyncpg.Record) -> Any:
-    """A pool for single statements, each a transaction of its own; await it to get it ready.
+class PlainPool:
+    """A pool for single statements, each a transaction of its own.
 
     Nothing is connected before it is needed, so the database may still be away. One statement
     leaves nothing behind to reset.
@@ -20,18 +20,39 @@ def plain_pool(dsn: str, *, size: int, record_class: type[Any] = asyncpg.Record)
         size: connections at most.
         record_class: what rows are made of.
     """
-    return asyncpg.create_pool(
-        dsn,
-        min_size=0,
-        max_size=size,
-        timeout=5,
-        command_timeout=STATEMENT_SECONDS,
-        record_class=record_class,
-        reset=_no_reset,
-        # Planned once for each connection, not for each value: in large tables the planner expects
-        # to gain a little by planning anew, and loses as much as the statement takes.
-        server_settings={**SERVER_SETTINGS, "plan_cache_mode": "force_generic_plan"},
-    )
+
+    def __init__(self, dsn: str, *, size: int, record_class: type[Any] = asyncpg.Record) -> None:
+        self._pool = asyncpg.create_pool(
+            dsn,
+            min_size=0,
+            max_size=size,
+            timeout=CONNECT_SECONDS,
+            command_timeout=STATEMENT_SECONDS,
+            record_class=record_class,
+            reset=_no_reset,
+            # Planned once for each connection, not for each value: in large tables the planner
+            # expects to gain a little by planning anew, and loses as much as the statement takes.
+            server_settings={**SERVER_SETTINGS, "plan_cache_mode": "force_generic_plan"},
+        )
+
+    async def start(self) -> None:
+        """Get ready; the database may still be away."""
+        await self._pool
+
+    async def fetch(self, statement: str, *values: Any) -> Any:
+        """The rows of a statement.
+
+        Raises:
+            TimeoutError: no connection was free, or made, in time; or the statement took too long.
+            asyncpg.PostgresError, asyncpg.InterfaceError, OSError: as the driver says.
+        """
+        # The pool's own `fetch` waits for a free connection for ever.
+        async with self._pool.acquire(timeout=CONNECT_SECONDS) as connection:
+            return await connection.fetch(statement, *values)
+
+    def close(self) -> None:
+        """Close every connection, at once if somebody holds on to one."""
+        self._pool.terminate()
 
 
 async def _no_reset(_: Any) -> None:

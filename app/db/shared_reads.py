@@ -1,6 +1,7 @@
 """Reads that those who ask at the same time share, so that many cost little more than one."""
 
 import asyncio
+import itertools
 import time
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import Generic, TypeVar
@@ -9,17 +10,19 @@ Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
 _KEPT = 10_000
+_KEYS = 256
 
 
 class SharedReads(Generic[Key, Value]):
     """Reads values by their keys, those that are asked for together in one statement.
 
-    Whoever asks while statements are under way shares the next one, so that each value is read
+    Whoever asks while statements are under way shares one of the next, so that each value is read
     after it was asked for; with nothing under way there is no wait.
 
     Args:
         fetch: reads the values of some keys; leaves out those that there are not.
         statements: how many may be under way.
+        keys: how many one statement may read; the others wait for the next one.
         seconds: how long a value is good for; 0 for values that are read each time.
     """
 
@@ -28,10 +31,12 @@ class SharedReads(Generic[Key, Value]):
         fetch: Callable[[Sequence[Key]], Awaitable[Mapping[Key, Value]]],
         *,
         statements: int = 1,
+        keys: int = _KEYS,
         seconds: float = 0,
     ) -> None:
         self._fetch = fetch
         self._statements = statements
+        self._keys = keys
         self._seconds = seconds
         self._kept: dict[Key, tuple[float, Value | None]] = {}
         self._wanted: dict[Key, asyncio.Future[Value | None]] = {}
@@ -60,7 +65,8 @@ class SharedReads(Generic[Key, Value]):
 
     async def _read_all(self) -> None:
         while self._wanted:
-            wanted, self._wanted = self._wanted, {}
+            first = list(itertools.islice(self._wanted, self._keys))
+            wanted = {key: self._wanted.pop(key) for key in first}
             try:
                 found = await self._fetch(list(wanted))
             except Exception as error:  # noqa: BLE001  (those who asked decide what to do)

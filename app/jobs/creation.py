@@ -18,7 +18,7 @@ from app.accounts.principal import Principal
 from app.artifacts.uploads import CheckedUpload
 from app.catalog.known import KnownModel
 from app.db.base import new_id
-from app.db.pool import plain_pool
+from app.db.pool import PlainPool
 from app.db.signals import Channel, Signal, Signals
 from app.jobs.rows import JOB_COLUMNS, JobRow
 
@@ -126,7 +126,7 @@ class JobWriter:
     """
 
     def __init__(self, dsn: str, signals: Signals, live_seconds: float) -> None:
-        self._pool = plain_pool(dsn, size=_CONNECTIONS, record_class=JobRow)
+        self._pool = PlainPool(dsn, size=_CONNECTIONS, record_class=JobRow)
         self._signals = signals
         self._live_seconds = live_seconds
         self._waiting: dict[UUID, list[tuple[Draft, asyncio.Future[JobRow]]]] = {}
@@ -134,11 +134,11 @@ class JobWriter:
 
     async def start(self) -> None:
         """Get ready; the database may still be away."""
-        await self._pool
+        await self._pool.start()
 
     async def close(self) -> None:
         """Close every connection, at once if somebody holds on to one."""
-        self._pool.terminate()
+        self._pool.close()
 
     async def write(self, principal: Principal, draft: Draft) -> JobRow:
         """Write a job, if what it was checked against is still so.
@@ -181,6 +181,11 @@ class JobWriter:
             else:  # one of them; it must not fail the others
                 for one in batch:
                     await self._write_batch(principal, [one])
+        except TimeoutError as error:
+            # Those behind them would only wait as long again.
+            behind = self._waiting[principal.user_id]
+            _fail([*batch, *behind], error)
+            behind.clear()
         except Exception as error:  # noqa: BLE001  (those who asked say so)
             _fail(batch, error)
         else:

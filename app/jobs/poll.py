@@ -13,7 +13,7 @@ import asyncpg
 
 from app.accounts.principal import Principal
 from app.config import Settings
-from app.db.pool import plain_pool
+from app.db.pool import PlainPool
 from app.db.session import Database
 from app.db.shared_reads import SharedReads
 from app.jobs import service
@@ -22,8 +22,12 @@ from app.jobs.lifecycle import JobStatus
 from app.jobs.rows import JOB_COLUMNS, JobRow
 from app.jobs.schemas import JobOut, PreviewOut
 from app.jobs.views import no_worker_warning
+from app.logs import get_logger
 from app.storage.base import ObjectStore
 from app.web.conditional import etag_of
+from app.web.problems import may_pass
+
+log = get_logger(__name__)
 
 _STATEMENTS = 2
 _ESTIMATE_SECONDS = 1.0
@@ -81,18 +85,18 @@ class JobReader:
         self._store = store
         self._settings = settings
         self._answers: dict[UUID, tuple[_Basis, Look]] = {}
-        self._pool = plain_pool(dsn, size=_STATEMENTS, record_class=JobRow)
+        self._pool = PlainPool(dsn, size=_STATEMENTS, record_class=JobRow)
         self._rows = SharedReads(self._fetch_rows, statements=_STATEMENTS)
         self._ahead = SharedReads(self._count_ahead, seconds=_ESTIMATE_SECONDS)
         self._figures = SharedReads(self._find_figures, seconds=_ESTIMATE_SECONDS)
 
     async def start(self) -> None:
         """Get ready; the database may still be away."""
-        await self._pool
+        await self._pool.start()
 
     async def close(self) -> None:
         """Close every connection, at once if somebody holds on to one."""
-        self._pool.terminate()
+        self._pool.close()
 
     def forget_all(self) -> None:
         """Ask the database again for everything."""
@@ -112,7 +116,7 @@ class JobReader:
         assert row is not None
         previews = self._previews(row)
         urls = [preview.url for preview in previews]
-        estimate, eta_seconds = await self._estimate(row)
+        estimate, eta_seconds = await self._estimate_if_possible(row)
         basis = (row, urls, estimate, eta_seconds)
         kept = self._answers.get(job_id)
         if kept and kept[0] == basis:
@@ -152,6 +156,16 @@ class JobReader:
         self, pairs: Sequence[tuple[str, str]]
     ) -> Mapping[tuple[str, str], Figures]:
         return await find_figures(self._database, pairs, self._settings.worker_live_seconds)
+
+    async def _estimate_if_possible(self, row: JobRow) -> tuple[Estimate | None, float | None]:
+        """As `_estimate`, or nothing: a job that was read is told of without an estimate, too."""
+        try:
+            return await self._estimate(row)
+        except Exception as error:
+            if not may_pass(error):
+                raise
+            log.warning("no estimate", error=str(error)[:200])
+            return None, None
 
     async def _estimate(self, row: JobRow) -> tuple[Estimate | None, float | None]:
         """The estimate of a job that waits, or the seconds left of one that runs."""

@@ -137,8 +137,12 @@ class JobOut(BaseModel):
     cancel_requested: bool
     attempt: int = Field(description="which of `max_attempts` it is in; 0 before the first")
     max_attempts: int
-    queue_position: int | None = Field(description="1 is next; counted up to 1000; while QUEUED")
-    eta_seconds: float | None = Field(description="estimated seconds to the end")
+    queue_position: int | None = Field(
+        description="1 is next; counted up to 1000; while QUEUED, if it can be told just now"
+    )
+    eta_seconds: float | None = Field(
+        description="estimated seconds to the end, if they can be told just now"
+    )
     error: JobErrorOut | None
     previews: list[PreviewOut]
     warning: str | None = Field(

@@ -18,7 +18,6 @@ from app.db.base import first_id_at
 from app.jobs.errors import JobNotFoundError, JobStateError
 from app.jobs.lifecycle import FINAL_JOB_STATUSES, AttemptStatus, JobStatus
 from app.jobs.repository import (
-    announce_waiting_job,
     find_job,
     lock_job,
     move_attempt,
@@ -205,28 +204,6 @@ async def running_attempt(session: AsyncSession, job: Job) -> Attempt | None:
     if job.status != JobStatus.RUNNING or job.current_attempt_id is None:
         return None
     return await session.get_one(Attempt, job.current_attempt_id)
-
-
-async def move_waiting_jobs(session: AsyncSession, model_id: str, queue: str) -> int:
-    """Let a model's waiting jobs wait in another queue; returns how many."""
-    moved = (
-        await session.execute(
-            update(Job)
-            .where(
-                Job.model_id == model_id,
-                Job.queue != queue,
-                Job.status == JobStatus.QUEUED.value,
-                Job.slot.is_(None),
-            )
-            .values(queue=queue)
-            .returning(Job)
-            .execution_options(synchronize_session=False)
-        )
-    ).scalars()
-    jobs = list(moved)
-    for job in jobs:
-        await announce_waiting_job(session, job)
-    return len(jobs)
 
 
 async def model_of(session: AsyncSession, job: Job) -> Model:

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.accounts.principal import Principal
 from app.accounts.service import Authenticator, require_user
-from app.jobs.poll import JobReader
+from app.jobs.poll import JobReader, answer_headers
 from app.jobs.schemas import JobIn
 from app.jobs.submission import RequestContext, Submission
 from app.jobs.views import answer_submission
@@ -76,7 +76,7 @@ class JobShortcuts:
         except Exception as error:  # noqa: BLE001  (what has no answer is raised again)
             await problem_response(problem_of(error))(scope, receive, send)
             return
-        answered = [(b"etag", look.etag.encode()), (b"cache-control", b"private, no-cache")]
+        answered = _encoded(answer_headers(look).items())
         if matches(_text(headers.get(b"if-none-match")), look.etag):
             await send({"type": "http.response.start", "status": 304, "headers": answered})
             await send({"type": "http.response.body", "body": b""})
@@ -103,8 +103,7 @@ class JobShortcuts:
         except Exception as error:  # noqa: BLE001  (what has no answer is raised again)
             await problem_response(problem_of(error))(scope, receive, send)
             return
-        answered = [(name.lower().encode(), value.encode()) for name, value in answer.headers]
-        await _send_json(send, 201, answered, answer.body)
+        await _send_json(send, 201, _encoded(answer.headers), answer.body)
 
 
 async def _principal(scope: Scope, headers: _Headers) -> Principal:
@@ -114,6 +113,10 @@ async def _principal(scope: Scope, headers: _Headers) -> Principal:
 
 def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode("latin-1")
+
+
+def _encoded(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode(), value.encode()) for name, value in headers]
 
 
 def _with(message: Message, receive: Receive) -> Receive:

@@ -169,12 +169,14 @@ class Submission:
         """Check what is asked for against the model, and write it if the model is still so."""
         known = self._models.look_up(model_id)
         for _ in range(_TRIES):
+            known = known or await self._models.read(model_id)
             try:
-                checked = await check(known or await self._models.read(model_id))
+                checked = await check(known)
             except AppError:
-                if known is None:
+                # What is known may be old; refuse by what is there.
+                revision, known = known.revision, await self._models.read(model_id)
+                if known.revision == revision:
                     raise
-                known = None  # what is known may be old; refuse by what is there
                 continue
             draft = Draft(
                 checked.known,

@@ -14,6 +14,7 @@ from app.db.session import Database
 from app.db.signals import Channel, Signals, first_of
 from app.logs import configure_logging, get_logger
 from app.queueing.dispatcher import Dispatcher
+from app.queueing.mover import move_left_behind
 from app.queueing.rescuer import rescue_lost_attempts
 from app.queueing.retention import delete_unused_objects, expire_jobs
 from app.queueing.rq_queue import RqQueues
@@ -58,6 +59,7 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
     store = MinioStore(settings)
     dispatcher = Dispatcher(database, queues, settings)
     every = settings.dispatch_interval_seconds
+    move = functools.partial(move_left_behind, database)
     rescue = functools.partial(rescue_lost_attempts, database, settings)
     expire = functools.partial(expire_jobs, database)
     delete = functools.partial(delete_unused_objects, database, store)
@@ -69,6 +71,7 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
                 _repeat("dispatch", dispatcher.run_once, every, stopping, work_ready),
                 _repeat("push lost", dispatcher.push_lost, every, stopping),
                 _repeat("withdraw", dispatcher.withdraw_stranded, 5 * every, stopping),
+                _repeat("move", move, 5 * every, stopping),
                 _repeat("rescue", rescue, every, stopping),
                 _repeat("expire", expire, _RETENTION_SECONDS, stopping),
                 _repeat("delete", delete, _RETENTION_SECONDS, stopping),

@@ -36,6 +36,7 @@ _MESSAGE_LIMIT = 500
 _PASSING_STATES = frozenset(
     {"40P01", "40001", "55P03", "57014", "53300", "57P01", "57P02", "57P03", "25P03"}
 )
+_CONNECTION_CLASS = "08"
 _PASSING = (
     *(StorageUnavailableError, OSError),
     *(DBAPIError, PoolTimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError),
@@ -257,14 +258,28 @@ def problem_of(error: Exception) -> AppError:
     if isinstance(error, StorageUnavailableError):
         log.warning("storage is unavailable", error=str(error))
         return ServiceUnavailableError("Object storage is away. Try again in a moment.")
-    if not isinstance(error, _PASSING) or (isinstance(error, DBAPIError) and not _may_pass(error)):
+    if not may_pass(error):
         raise error
     log.warning("the database is unavailable", error=str(error)[:_MESSAGE_LIMIT])
     return ServiceUnavailableError("The database is busy or away. Try again in a moment.")
 
 
-def _may_pass(error: DBAPIError) -> bool:
-    """Whether the same request may well succeed a moment later."""
-    if error.connection_invalidated or isinstance(error, InterfaceError | OperationalError):
-        return True
-    return getattr(error.orig, "sqlstate", None) in _PASSING_STATES
+def may_pass(error: Exception) -> bool:
+    """Whether what failed for the database or the storage may well succeed a moment later.
+
+    Not if the driver itself refuses what it was given, or the server a statement: a bug.
+    """
+    if isinstance(error, DBAPIError):
+        if error.connection_invalidated or isinstance(error, OperationalError):
+            return True
+        # SQLAlchemy tells less than the driver, whose error is behind its own.
+        cause = error.orig and error.orig.__cause__
+        return (
+            may_pass(cause) if isinstance(cause, Exception) else isinstance(error, InterfaceError)
+        )
+    if isinstance(error, asyncpg.PostgresError):
+        state = error.sqlstate or ""
+        return state in _PASSING_STATES or state.startswith(_CONNECTION_CLASS)
+    if isinstance(error, asyncpg.InterfaceError):
+        return not isinstance(error, ValueError)  # what it was given is wrong, not the connection
+    return isinstance(error, _PASSING)

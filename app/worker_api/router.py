@@ -56,17 +56,16 @@ from contract.kinds import ArtifactKind
 from contract.workers import WorkerHeartbeat, WorkerHeartbeatReply
 
 
-async def _bind_attempt(attempt_id: UUID | None = None) -> None:
+async def _bind_attempt(attempt_id: UUID) -> None:
     """Let every log line of the request name the attempt."""
-    if attempt_id is not None:
-        structlog.contextvars.bind_contextvars(attempt_id=str(attempt_id))
+    structlog.contextvars.bind_contextvars(attempt_id=str(attempt_id))
 
 
 router = APIRouter(
     tags=["worker"],
-    dependencies=[Depends(_bind_attempt)],
     responses=problem_responses(NotAuthenticatedError, ForbiddenError, InvalidRequestError),
 )
+_attempts = APIRouter(prefix="/attempts/{attempt_id}", dependencies=[Depends(_bind_attempt)])
 
 _AttemptTokenHeader = Annotated[
     str | None,
@@ -101,8 +100,8 @@ async def worker_heartbeat(
     return WorkerHeartbeatReply(next_heartbeat_seconds=REPORT_EVERY_SECONDS)
 
 
-@router.post(
-    "/attempts/{attempt_id}/claim",
+@_attempts.post(
+    "/claim",
     summary="Claim an attempt",
     responses=problem_responses(AttemptNotFoundError, AttemptSupersededError, AttemptGoneError),
 )
@@ -166,8 +165,8 @@ def _job_spec(claimed: ClaimedAttempt, settings: Settings, store: ObjectStore) -
     )
 
 
-@router.post(
-    "/attempts/{attempt_id}/heartbeat",
+@_attempts.post(
+    "/heartbeat",
     summary="Extend an attempt's lease and report progress",
     responses=problem_responses(*_FENCED_ERRORS),
 )
@@ -183,8 +182,8 @@ async def attempt_heartbeat(
     return await AttemptService(session, settings).heartbeat(attempt_id, token, body)
 
 
-@router.post(
-    "/attempts/{attempt_id}/upload-tickets",
+@_attempts.post(
+    "/upload-tickets",
     summary="Get permission to upload an artifact",
     responses=problem_responses(*_FENCED_ERRORS, ArtifactCommittedError, UploadTooLargeError),
 )
@@ -209,8 +208,8 @@ async def artifact_ticket(  # noqa: PLR0917
     )
 
 
-@router.post(
-    "/attempts/{attempt_id}/artifacts",
+@_attempts.post(
+    "/artifacts",
     summary="Commit an uploaded artifact",
     responses=problem_responses(
         *_FENCED_ERRORS, TicketNotFoundError, ArtifactNotUploadedError, ArtifactMismatchError
@@ -243,8 +242,8 @@ async def commit(  # noqa: PLR0917
     )
 
 
-@router.post(
-    "/attempts/{attempt_id}/finish",
+@_attempts.post(
+    "/finish",
     summary="Report how an attempt ended",
     responses=problem_responses(
         *_FENCED_ERRORS,
@@ -271,3 +270,6 @@ async def finish(  # noqa: PLR0917
     return await finish_attempt(
         database, store, settings, attempt_id=attempt_id, token=token, report=body
     )
+
+
+router.include_router(_attempts)

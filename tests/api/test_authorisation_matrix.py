@@ -218,13 +218,13 @@ def _spelled(route: str) -> str:
     return route.rstrip("/").replace("/api/v1", "")
 
 
-def _served(app: FastAPI) -> Iterator[str]:
-    for item in app.routes:
-        included = getattr(item, "original_router", None)
-        prefix = item.include_context.prefix if included else ""
-        for route in included.routes if included else [item]:
-            for method in (getattr(route, "methods", None) or set()) - {"HEAD"}:
-                yield f"{method} {prefix}{route.path}"
+def _served(router: Any, prefix: str = "") -> Iterator[str]:
+    for item in router.routes:
+        if included := getattr(item, "original_router", None):
+            yield from _served(included, prefix + item.include_context.prefix)
+            continue
+        for method in (getattr(item, "methods", None) or set()) - {"HEAD"}:
+            yield f"{method} {prefix}{item.path}"
 
 
 @pytest.mark.parametrize("row", MATRIX)

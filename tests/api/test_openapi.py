@@ -163,3 +163,10 @@ def test_examples_are_what_is_answered(document: dict[str, Any]) -> None:
     (example,) = document["components"]["schemas"]["JobOut"]["examples"]
     whole = {**dict.fromkeys(JobOut.model_fields), **example}
     assert JobOut.model_validate(whole).model_dump(mode="json") == whole
+
+
+def test_workers_say_everything_in_bodies(document: dict[str, Any]) -> None:
+    """No worker route has a parameter but the attempt in its path and headers."""
+    for name, operation in _operations(document):
+        if "/worker/" in name:
+            assert {p["in"] for p in operation.get("parameters", [])} <= {"path", "header"}, name

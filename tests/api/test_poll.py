@@ -10,8 +10,12 @@ from fastapi import FastAPI
 from sqlalchemy import text
 
 from app.accounts.roles import Role
+from app.config import Settings
+from app.db import session as sessions
+from app.db.session import Database
 from app.jobs.errors import JobNotFoundError
 from app.jobs.poll import JobReader, Look
+from tests.support.apps import another_app
 from tests.support.jobs import set_job
 from tests.support.people import JOBS, People, Person, png_bytes
 from tests.support.runs import Stage
@@ -161,3 +165,22 @@ async def test_after_the_database_hung_up(people: People, stage: Stage) -> None:
     await asyncio.sleep(0.2)
     assert (await person.get(job["id"]))["status"] == "RUNNING"
     assert (await person.client.get(f"{JOBS}/")).status_code == 200
+
+
+async def test_without_an_estimate(
+    people: People, settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job is told of even if the database cannot say in time how long it will wait."""
+    monkeypatch.setitem(sessions.SERVER_SETTINGS, "lock_timeout", "100ms")
+    person = await people.make()
+    job = await person.job()
+    path, headers = f"{JOBS}/{job['id']}", {"x-api-key": person.key}
+    async with another_app(settings) as client:
+        async with database.transaction() as session:
+            await session.execute(text("LOCK TABLE user_queue"))
+            without = await client.get(path, headers=headers)
+        with_estimate = await client.get(path, headers=headers)
+    assert without.status_code == 200
+    told = without.json()
+    assert (told["status"], told["queue_position"], told["eta_seconds"]) == ("QUEUED", None, None)
+    assert with_estimate.json() == told | {"queue_position": 1}

@@ -24,7 +24,9 @@ def result(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     folder = tmp_path_factory.mktemp("result")
     with Client(stack.api_url, stack.admin_api_key) as client:
         object_name = client.upload(SAMPLE)
-        job = client.create_job("inflate-v1", {"image_path": object_name, "seed": 7})
+        job = client.create_job(
+            "inflate-v1", {"image_path": object_name, "seed": 7, "formats": ["glb", "obj", "usdz"]}
+        )
         looks = list(client.watch(job["id"]))
         artifacts = client.artifacts(job["id"])
         for artifact in artifacts:
@@ -51,9 +53,10 @@ def test_model_passes_the_validator(result: dict[str, Path]) -> None:
 
 
 def test_every_promised_file_is_there(result: dict[str, list[dict]]) -> None:
-    """Model, four stills, clay view, turntable, manifest and log, each of the recorded hash."""
+    """Models, four stills, clay view, turntable, facts and log, each of the recorded hash."""
     by_name = {artifact["name"]: artifact for artifact in result["artifacts"]}
     wanted = STILLS | {"model.glb", "preview_clay.png", "turntable.webp", "manifest.json"}
+    wanted |= {"quality.json", "model_obj.zip", "model.usdz"}
     assert wanted <= set(by_name)
     assert "log" in {artifact["kind"] for artifact in result["artifacts"]}
     for artifact in result["artifacts"]:
@@ -82,6 +85,14 @@ def test_manifest_tells_how_it_was_made(result: dict[str, Path]) -> None:
     assert manifest["mesh"]["watertight"] is True
     assert manifest["mesh"]["bodies"] == 1
     assert "numpy" in text
+
+
+def test_download_gives_the_glb(stack: Stack, result: dict[str, list[dict]]) -> None:
+    """Whatever other formats there are, the job's download is the GLB."""
+    job_id = result["looks"][-1]["id"]
+    with Client(stack.api_url, stack.admin_api_key) as client:
+        answer = client._json("GET", f"/jobs/{job_id}/download")
+    assert "model.glb" in answer["download_url"]
 
 
 def test_texture_is_no_larger_than_asked(result: dict[str, Path]) -> None:

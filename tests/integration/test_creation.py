@@ -9,13 +9,19 @@ from fastapi import FastAPI
 from sqlalchemy import text
 
 from app.accounts.principal import Principal
+from app.artifacts.tables import UploadTicket
+from app.artifacts.uploads import check_upload
 from app.catalog.known import KnownModels
+from app.catalog.parameters import UploadParameter
 from app.config import Settings
+from app.db import pool
 from app.db.session import Database
 from app.initial_data import seed
+from app.jobs import submission
 from app.jobs.admission import admit_jobs
-from app.jobs.creation import Draft, JobWriter
+from app.jobs.creation import _CONNECTIONS, Draft, JobWriter
 from app.queueing.dispatcher import Dispatcher
+from app.storage.base import ObjectStore
 from tests.support.locks import until_blocked_or_done
 from tests.support.people import JOBS, People, Person
 from tests.support.problems import assert_problem
@@ -160,20 +166,35 @@ async def test_many_processes_and_dispatchers(
     assert await stranded(database) == 0
 
 
+@pytest.mark.parametrize("odd", ["\x00", "\ud800"], ids=["for the database", "for the driver"])
 async def test_one_that_cannot_be_written_fails_alone(
-    principal: Principal, database: Database, app: FastAPI
+    principal: Principal, database: Database, app: FastAPI, odd: str
 ) -> None:
-    """Of jobs that are written together, one that the database refuses takes no other with it."""
+    """Of jobs that are written together, one that is refused takes no other with it."""
     known = await KnownModels(database).read(MODEL)
     writer: JobWriter = app.state.job_writer
-    drafts = [
-        Draft(known, {}, prompt, "request", "trace") for prompt in ("a", "b", "\x00", "c", "d")
-    ]
+    drafts = [Draft(known, {}, prompt, "request", "trace") for prompt in ("a", "b", odd, "c", "d")]
     rows = await asyncio.gather(
         *(writer.write(principal, draft) for draft in drafts), return_exceptions=True
     )
     assert [isinstance(row, Exception) for row in rows] == [False, False, True, False, False]
     assert (await count_rows(database))["jobs"] == 4
+
+
+async def test_nobody_waits_for_ever_for_a_connection(
+    people: People, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With every connection taken, one more request is answered before any of them is free."""
+    ada, *crowd = [await people.make() for _ in range(_CONNECTIONS + 1)]
+    async with database.transaction() as session:
+        await session.execute(text("SELECT 1 FROM users FOR UPDATE"))
+        creating = [asyncio.create_task(person.submit(**BODY)) for person in crowd]
+        await until_blocked_or_done(database, creating[0], connections=len(crowd))
+        monkeypatch.setattr(pool, "CONNECT_SECONDS", 0.2)
+        assert_problem(await ada.submit(**BODY), 503, "SERVICE_UNAVAILABLE")
+        assert not any(task.done() for task in creating)
+    answers = await asyncio.gather(*creating)
+    assert {answer.status_code for answer in answers} == {201}
 
 
 async def test_key_that_another_process_is_using(
@@ -200,6 +221,23 @@ async def test_upload_that_retention_takes_meanwhile(ada: Person, database: Data
         await until_blocked_or_done(database, creating)
     assert_problem(await creating, 410, "UPLOAD_EXPIRED", pointer="/input_params/image_path")
     assert (await count_rows(database))["jobs"] == 0
+
+
+async def test_wrong_request_is_checked_once(ada: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that does not fit the model as it is known is not checked again for the same."""
+    await ada.job()
+    checked: list[str] = []
+
+    async def counted(store: ObjectStore, ticket: UploadTicket, parameter: UploadParameter) -> Any:
+        checked.append(ticket.object_key)
+        return await check_upload(store, ticket, parameter)
+
+    monkeypatch.setattr(submission, "check_upload", counted)
+    image = await ada.upload(b"no picture")
+    assert_problem(
+        await ada.submit(input_params={"image_path": image}), 422, "UPLOAD_TYPE_NOT_ACCEPTED"
+    )
+    assert checked == [image]
 
 
 async def test_disabled_model_is_refused_at_once(ada: Person, catalog: Database) -> None:

@@ -8,7 +8,6 @@ from sqlalchemy import text, update
 from app.config import Settings
 from app.db.session import Database
 from app.jobs.admission import admit_jobs
-from app.jobs.service import move_waiting_jobs
 from app.jobs.tables import Job
 from app.queueing.dispatcher import Dispatcher
 from app.queueing.rq_queue import RqQueues
@@ -213,20 +212,3 @@ async def test_jobs_that_nobody_serves_stand_in_nobodys_way(
 
     assert await dispatcher.run_once() == 1
     assert await dispatched_order(database) == [job["id"]]
-
-
-async def test_waiting_jobs_follow_their_model_to_another_queue(
-    people: People, worker: FakeWorker, database: Database, dispatcher: Dispatcher
-) -> None:
-    """When the catalog moves a model to another queue, what waits for it moves too."""
-    ada = await people.make()
-    await ada.job()
-    async with database.transaction() as session:
-        assert await move_waiting_jobs(session, "inflate-v1", "gpu") == 1
-        await session.execute(text("UPDATE models SET queue = 'gpu' WHERE id = 'inflate-v1'"))
-    try:
-        await worker.report(queue="gpu")
-        assert await dispatcher.run_once() == 1
-    finally:
-        async with database.transaction() as session:
-            await session.execute(text("UPDATE models SET queue = 'cpu' WHERE id = 'inflate-v1'"))

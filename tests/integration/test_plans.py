@@ -29,6 +29,7 @@ from app.jobs.admission import admit_jobs
 from app.jobs.attempts import AttemptService
 from app.jobs.creation import Draft, JobWriter
 from app.jobs.lifecycle import JobStatus
+from app.jobs.moving import LeftBehind, find_left_behind, follow
 from app.jobs.poll import JobReader
 from app.jobs.recovery import take_over
 from app.jobs.repository import (
@@ -159,13 +160,17 @@ def through_pool(owner: Any, recorder: Recorder) -> Iterator[None]:
 
 
 async def test_dispatcher_and_rescuer(crowd: Crowd, settings: Settings) -> None:
-    """A dispatch pass, pushing again, withdrawing, a rescue and each duty of retention."""
+    """A dispatch pass, pushing again, withdrawing, moving, a rescue and each duty of retention."""
     database, recorder = crowd.database, Recorder()
     dispatcher = Dispatcher(database, None, settings)  # type: ignore[arg-type]
     with recorder.listening(database):
         async with AsyncSession(database.engine) as session:
             assert await admit_jobs(session, settings)
             await dispatcher._find_unclaimed(session)
+            await session.rollback()
+        async with AsyncSession(database.engine) as session:
+            assert await find_left_behind(session) == []
+            assert await follow(session, LeftBehind("inflate-v1", "cpu", "elsewhere"))
             await session.rollback()
         async with AsyncSession(database.engine) as session:
             await find_lost_attempts(session, 100)

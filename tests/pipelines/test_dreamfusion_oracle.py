@@ -3,6 +3,7 @@
 So the loop, the renderer, the mesher and the exporter are proven without any weights.
 """
 
+import json
 import math
 from pathlib import Path
 
@@ -94,7 +95,18 @@ def test_progress_rises_through_the_stages(results: dict[int, Outcome]) -> None:
     percents, stages = zip(*results[0].recorder.steps, strict=True)
     assert list(percents) == sorted(percents)
     assert percents[-1] == 100.0
-    assert list(dict.fromkeys(stages)) == ["shape", "detail", "mesh", "previews"]
+    assert list(dict.fromkeys(stages)) == ["shape", "detail", "mesh", "quality", "previews"]
+
+
+def test_quality_is_told(results: dict[int, Outcome]) -> None:
+    """The mesh is closed and no texel is shown twice; the manifest says so, too."""
+    for outcome in results.values():
+        quality = outcome.manifest["quality"]
+        assert quality == json.loads(outcome.path("quality.json").read_text())
+        assert quality["watertight"] is True
+        assert quality["inverted_bodies"] == 0
+        assert quality["triangles"] == outcome.manifest["mesh"]["faces"]
+        assert quality["uv"]["overlap"] < 0.001
 
 
 def test_it_can_be_watched(results: dict[int, Outcome]) -> None:

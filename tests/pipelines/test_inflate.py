@@ -195,6 +195,7 @@ def test_artifacts_and_their_order(red_ball: Outcome) -> None:
     assert kinds == {
         **dict.fromkeys([*stills, "turntable.webp"], ArtifactKind.PREVIEW),
         "model.glb": ArtifactKind.MODEL_3D,
+        "quality.json": ArtifactKind.ANALYTICS,
         "manifest.json": ArtifactKind.MANIFEST,
     }
     assert recorder.order[0] == "preview_clay.png"
@@ -219,7 +220,9 @@ def test_progress_only_rises(red_ball: Outcome) -> None:
     assert percents == sorted(percents)
     assert percents[-1] == 100
     stages = {stage for _, stage in red_ball.recorder.steps}
-    assert stages == {"decode", "cutout", "geometry", "texture", "export", "previews"}
+    assert stages == {
+        "decode", "cutout", "geometry", "texture", "export", "quality", "previews",
+    }  # fmt: skip
 
 
 def test_manifest_tells_the_truth(red_ball: Outcome) -> None:
@@ -233,10 +236,37 @@ def test_manifest_tells_the_truth(red_ball: Outcome) -> None:
     assert manifest["mesh"]["faces"] == len(red_ball.mesh.faces)
     assert manifest["mesh"]["vertices"] == len(red_ball.welded.vertices)
     assert set(manifest["seconds"]) == {
-        "decode", "cutout", "geometry", "texture", "export", "previews",
+        "decode", "cutout", "geometry", "texture", "export", "quality", "previews",
     }  # fmt: skip
     assert red_ball.metrics["faces"] == manifest["mesh"]["faces"]
     assert red_ball.metrics["peak_memory_bytes"] > 1e6
+
+
+def test_quality_is_good(red_ball: Outcome, tall: Outcome) -> None:
+    """A printer could take it, no texel is shown twice, and the manifest says the same."""
+    for outcome in (red_ball, tall):
+        quality = json.loads(outcome.path("quality.json").read_text())
+        assert quality == outcome.manifest["quality"]
+        assert quality["printable"] is True, quality["not_printable_because"]
+        assert quality["triangles"] == outcome.manifest["mesh"]["faces"]
+        assert quality["vertices_without_seams"] == outcome.manifest["mesh"]["vertices"]
+        assert quality["uv"]["overlap"] < 0.001
+        assert quality["uv"]["outside"] == 0.0
+        assert quality["degenerate_triangles"] == 0
+
+
+def test_extra_formats(inflate: Inflate) -> None:
+    """Formats that are asked for come beside the GLB, after it."""
+    outcome = inflate(
+        encode(scene(ball)), texture_resolution=512, formats=["obj", "stl", "ply", "usdz"]
+    )
+    kinds = [
+        name
+        for name in outcome.recorder.order
+        if outcome.recorder.artifacts[name][0] == ArtifactKind.MODEL_3D
+    ]
+    assert kinds == ["model.glb", "model_obj.zip", "model.ply", "model.stl", "model.usdz"]
+    assert outcome.manifest["parameters"]["formats"] == ["obj", "stl", "ply", "usdz"]
 
 
 def test_glb_names_its_maker(red_ball: Outcome) -> None:
@@ -258,6 +288,8 @@ def test_glb_names_its_maker(red_ball: Outcome) -> None:
         {"relief": float("nan")},
         {"box": [0.5, 0.1, 0.4, 0.9]},
         {"box": [0.1, 0.1, 0.9]},
+        {"formats": ["fbx"]},
+        {"formats": []},
         {"unknown": 1},
         {"points": [[0.5, 1.2]]},
         {"points": [[0.5]]},

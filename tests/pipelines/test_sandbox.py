@@ -2,12 +2,13 @@
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from worker_vm import sandbox
-from worker_vm.sandbox import Limits, SandboxError, run_confined
+from worker_vm.sandbox import ConfinedChild, Limit, Limits, SandboxError, run_confined
 
 LIMITS = Limits(memory_bytes=1 << 28, cpu_seconds=1, output_bytes=1 << 16, wall_seconds=20)
 
@@ -65,3 +66,41 @@ def test_wall_clock(project: Path) -> None:
     (project / "sleeper.py").write_text("import time\ntime.sleep(60)")
     with pytest.raises(SandboxError, match="seconds"):
         run("sleeper", project, Limits(1 << 28, 1, 1 << 16, 0.3))
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [("sys.stdout.write('abc')", b"abc"), ("sys.stdout.write(request_from_argv())", b"please")],
+)
+def test_answer_is_read_while_it_works(project: Path, code: str, expected: bytes) -> None:
+    """What a child writes to a pipe is read up to its end, and its request reaches it."""
+    (project / "speaker.py").write_text(
+        "import sys\nfrom worker_vm.sandbox import request_from_argv\n" + code
+    )
+    source = project / "in"
+    source.write_text("hello")
+    with (
+        source.open("rb") as file,
+        ConfinedChild(
+            "speaker", stdin=file, stdout=subprocess.PIPE, limits=LIMITS, request="please"
+        ) as child,
+    ):
+        assert child.read(1000, lambda: None) == expected
+        child.wait()
+
+
+def test_silent_child_can_be_given_up(project: Path) -> None:
+    """While a child says nothing its reader is asked whether to go on, and its time ends."""
+    (project / "silent.py").write_text("import time\ntime.sleep(60)")
+    source = project / "in"
+    source.write_text("hello")
+    limits = Limits(1 << 28, 1, 1 << 16, 1.2)
+    asked = []
+    with (
+        source.open("rb") as file,
+        ConfinedChild("silent", stdin=file, stdout=subprocess.PIPE, limits=limits) as child,
+        pytest.raises(SandboxError, match="seconds") as caught,
+    ):
+        child.read(1, lambda: asked.append(1))
+    assert asked
+    assert caught.value.limit is Limit.TIME

@@ -84,6 +84,7 @@ def test_artifacts(red_ball: Outcome) -> None:
     assert kinds == {
         **dict.fromkeys([*stills, "turntable.webp"], ArtifactKind.PREVIEW),
         "model.glb": ArtifactKind.MODEL_3D,
+        "quality.json": ArtifactKind.ANALYTICS,
         "manifest.json": ArtifactKind.MANIFEST,
     }
 
@@ -105,7 +106,7 @@ def test_progress_only_rises(red_ball: Outcome) -> None:
     assert percents == sorted(percents)
     assert percents[-1] == 100
     assert {stage for _, stage in red_ball.recorder.steps} == {
-        "decode", "cutout", "reconstruct", "export", "previews",
+        "decode", "cutout", "reconstruct", "export", "quality", "previews",
     }  # fmt: skip
 
 
@@ -121,7 +122,20 @@ def test_the_manifest_says_how_it_was_made(red_ball: Outcome) -> None:
     assert manifest["upstream"]["python"]
     assert "/" not in manifest["upstream"]["weights"] or "SF3D_MODEL" in os.environ
     assert manifest["mesh"]["faces"] == len(red_ball.mesh.faces) == red_ball.metrics["faces"]
-    assert set(manifest["seconds"]) == {"decode", "cutout", "reconstruct", "export", "previews"}
+    assert set(manifest["seconds"]) == {
+        "decode", "cutout", "reconstruct", "export", "quality", "previews",
+    }  # fmt: skip
+    assert manifest["quality"]["triangles"] == manifest["mesh"]["faces"]
+    assert manifest["quality"]["uv"]["outside"] == 0.0
+
+
+def test_other_formats(sf3d: Installation) -> None:
+    """Formats that are asked for come beside the GLB."""
+    done = sf3d.run(encode(scene(ball)), texture_resolution=512, formats=["glb", "obj", "usdz"])
+    assert done.ended.outcome == "succeeded", done.ended
+    kinds = {name: kind for name, (kind, _, _) in done.outcome.recorder.artifacts.items()}
+    made = {name for name, kind in kinds.items() if kind == ArtifactKind.MODEL_3D}
+    assert made == {"model.glb", "model_obj.zip", "model.usdz"}
 
 
 def test_a_lopsided_thing_keeps_its_sides(sf3d: Installation) -> None:

@@ -6,7 +6,7 @@ import pytest
 import trimesh
 
 from worker_vm.pipelines.base import PipelineError
-from worker_vm.pipelines.inflate import base, membrane, surface
+from worker_vm.pipelines.inflate import base, membrane, rim, surface
 from worker_vm.pipelines.inflate.heights import Heights
 from worker_vm.pipelines.inflate.opening import Balloon
 
@@ -110,3 +110,25 @@ def test_hairline_is_refused() -> None:
     with pytest.raises(PipelineError) as caught:
         membrane.silhouette(alpha)
     assert caught.value.code == "SUBJECT_TOO_THIN"
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("vertex_count", [-1, 100])
+def test_normals_have_length_one(seed: int, vertex_count: int) -> None:
+    """Every point has a normal, also where few points leave the rim off the outline."""
+    normals = balloon_of(blobs(seed), vertex_count).normals
+    assert np.linalg.norm(normals, axis=1) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_rim_normals_point_outwards() -> None:
+    """Where the heights tell nothing, the rim's own edges do, around holes too."""
+    turn = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    ring = np.stack([np.cos(turn), np.sin(turn), 0 * turn], axis=1)
+    points = np.vstack([ring, ring[::-1] * 0.5])
+    number = np.arange(24)
+    edges = np.stack([number, (number + 1) % 24], axis=1)
+    for border in (np.vstack([edges, edges + 24]), np.vstack([edges, edges + 24])[:, ::-1]):
+        flat = np.tile([0.0, 0.0, 1.0], (48, 1))
+        found = rim.level_normals(flat, points, np.ones(48, bool), border)
+        assert found[:24] == pytest.approx(ring, abs=1e-9)
+        assert found[24:] == pytest.approx(-ring[::-1], abs=1e-9)

@@ -8,8 +8,10 @@ from sqlalchemy import text
 from app.db.session import Database
 
 
-async def until_blocked_or_done(database: Database, task: asyncio.Task[Any]) -> None:
-    """Until some connection waits for a lock, or the task has ended without."""
+async def until_blocked_or_done(
+    database: Database, task: asyncio.Task[Any], *, connections: int = 1
+) -> None:
+    """Until so many connections wait for a lock, or the task has ended without."""
     while not task.done():
         async with database.transaction() as session:
             blocked = await session.execute(
@@ -18,5 +20,5 @@ async def until_blocked_or_done(database: Database, task: asyncio.Task[Any]) -> 
                     "WHERE wait_event_type = 'Lock' AND datname = current_database()"
                 )
             )
-            if blocked.scalar_one():
+            if blocked.scalar_one() >= connections:
                 return

@@ -10,6 +10,7 @@ from jsonschema import Draft202012Validator
 from app.catalog.parameters import check_schema, default_parameters, upload_parameters
 from app.catalog.tables import Model, PromptPolicy
 from app.initial_data import SEEDS
+from contract.containers import VIDEO_TYPES
 from contract.kinds import ArtifactKind
 
 MODELS: list[dict[str, Any]] = json.loads(SEEDS.read_text())
@@ -17,10 +18,10 @@ EVERY_MODEL = pytest.mark.parametrize("model", MODELS, ids=[model["id"] for mode
 
 
 def test_ids_are_unique() -> None:
-    """No two models share an id, and the promised three are there."""
+    """No two models share an id, and the promised ones are there."""
     ids = [model["id"] for model in MODELS]
     assert len(ids) == len(set(ids))
-    assert {"inflate-v1", "sf3d-v1", "dreamfusion-sd"} <= set(ids)
+    assert {"inflate-v1", "sf3d-v1", "dreamfusion-sd", "video-frames-v1"} <= set(ids)
 
 
 @EVERY_MODEL
@@ -54,9 +55,9 @@ def test_parameters_are_explained(model: dict[str, Any]) -> None:
 def test_uploads_have_limits(model: dict[str, Any]) -> None:
     """Every upload says which types and how many bytes are accepted."""
     for upload in upload_parameters(model["parameters"]):
-        assert upload.accept <= {"image/png", "image/jpeg", "image/webp"}
+        assert upload.accept <= {"image/png", "image/jpeg", "image/webp"} | VIDEO_TYPES
         assert 0 < upload.max_bytes <= 512 * 2**20
-        assert upload.max_pixels == 4096**2
+        assert upload.max_pixels == (None if upload.accept <= VIDEO_TYPES else 4096**2)
 
 
 @EVERY_MODEL

@@ -11,6 +11,13 @@ from PIL import Image
 from app.artifacts.inspection import contradicts, media_type_of, picture_size
 
 GLB = b"glTF" + struct.pack("<II", 2, 12)
+STL = bytes(80) + struct.pack("<I", 2) + bytes(100)
+
+
+def zip_entry(name: bytes, *, extra: int = 0, method: int = 0) -> bytes:
+    """The beginning of a ZIP: the header of its first file, and nothing of the file."""
+    sizes = struct.pack("<HH", len(name), extra)
+    return b"PK\x03\x04" + struct.pack("<HHH", 20, 0, method) + bytes(16) + sizes + name
 
 
 def picture(kind: str, size: tuple[int, int] = (40, 30)) -> bytes:
@@ -54,10 +61,24 @@ def test_pictures_by_their_bytes(kind: str, media_type: str) -> None:
         (b"<svg xmlns='http://www.w3.org/2000/svg'>", None),
         (b"\x89PNG", "image/png"),
         (b"GIF89a" + b"\x00" * 20, "image/gif"),
+        (b"\x00\x00\x00\x18ftypisom", "video/mp4"),
+        (b"\x00\x00\x00\x18ftypiso6", "video/mp4"),
+        (b"\x00\x00\x00\x18ftypM4V ", "video/mp4"),
+        (b"\x00\x00\x00\x14ftypqt  ", "video/quicktime"),
+        (b"\x00\x00\x00\x08wide\x00\x00\x00\x00mdat", "video/quicktime"),
+        (b"\x00\x00\x00\x1cftypavif\x00\x00\x00\x00avifmif1miaf", "image/avif"),
+        (b"\x1a\x45\xdf\xa3\x9f\x42\x86\x81\x01\x42\x82\x84webm", "video/webm"),
+        (b"\x1a\x45\xdf\xa3\xa3\x42\x86\x81\x01\x42\x82\x88matroska", "video/x-matroska"),
+        (b"RIFF\x00\x00\x00\x00AVI LIST", "video/x-msvideo"),
+        (bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"), "video/x-ms-wmv"),
+        (b"FLV\x01\x05\x00\x00\x00\x09", "video/x-flv"),
+        (b"#EXTM3U\n#EXT-X-TARGETDURATION:10", None),
+        (b"ffconcat version 1.0", None),
+        (b"v=0\no=- 0 0 IN IP4 127.0.0.1", None),
     ],
 )
 def test_other_files(head: bytes, media_type: str | None) -> None:
-    """Models and archives are known by their bytes; text, SVG and HTML are of no type."""
+    """Models, archives and videos are known by their bytes; text, playlists and HTML are not."""
     assert media_type_of(head) == media_type
 
 
@@ -94,6 +115,14 @@ def test_no_size_in_broken_headers(head: bytes) -> None:
         ("text/plain", b""),
         ("application/octet-stream", b"\x00\x01"),
         ("text/csv", b"a,b"),
+        ("model/ply", b"ply\nformat ascii 1.0\n"),
+        ("model/ply", b"ply\r\nformat ascii 1.0\r\n"),
+        ("model/stl", STL),
+        ("model/stl", b"solid" + STL[5:]),
+        ("model/stl", b"solid cube\nfacet normal 0 0 1\n"),
+        ("model/vnd.usdz+zip", zip_entry(b"model.usdc", extra=24)),
+        ("model/vnd.usdz+zip", zip_entry(b"M.USDA", extra=28)),
+        ("application/zip", zip_entry(b"model.obj", method=8)),
     ],
 )
 def test_honest_files(media_type: str, head: bytes) -> None:
@@ -114,6 +143,27 @@ def test_honest_files(media_type: str, head: bytes) -> None:
         ("application/json", b'"text"', "is not a JSON object or list"),
         ("application/json", b"\xff\xfe\x00", "is not valid JSON"),
         ("application/json", b"[" * 60_000, "is not valid JSON"),
+        ("model/ply", b"plywood", "is not model/ply by its first bytes"),
+        ("model/ply", b"", "is not model/ply by its first bytes"),
+        ("model/stl", STL[:-1], "is not model/stl by its first bytes"),
+        ("model/stl", b"<html>" + bytes(90), "is not model/stl by its first bytes"),
+        ("model/stl", b"", "is not model/stl by its first bytes"),
+        (
+            "model/vnd.usdz+zip",
+            zip_entry(b"model.usdc"),
+            "is not model/vnd.usdz+zip by its first bytes",
+        ),
+        (
+            "model/vnd.usdz+zip",
+            zip_entry(b"model.usdc", extra=24, method=8),
+            "is not model/vnd.usdz+zip by its first bytes",
+        ),
+        (
+            "model/vnd.usdz+zip",
+            zip_entry(b"model.html", extra=24),
+            "is not model/vnd.usdz+zip by its first bytes",
+        ),
+        ("model/vnd.usdz+zip", b"PK\x03\x04", "is not model/vnd.usdz+zip by its first bytes"),
         ("text/html", b"<html>", "has the media type text/html"),
         ("image/svg+xml", b"<svg>", "has the media type image/svg+xml"),
         ("application/javascript", b"x", "has the media type application/javascript"),
@@ -131,3 +181,11 @@ def test_beginning_of_long_json() -> None:
     head = json.dumps([1] * 100).encode()[:50]
     assert contradicts("application/json", head, is_whole=False) is None
     assert contradicts("application/json", b"<html>", is_whole=False) is not None
+
+
+def test_beginning_of_a_long_stl() -> None:
+    """Of a long STL only the beginning is seen, and its number of triangles has to fit."""
+    long = bytes(80) + struct.pack("<I", 9000) + bytes(1000)
+    assert contradicts("model/stl", long, is_whole=False) is None
+    assert contradicts("model/stl", long, is_whole=True) is not None
+    assert contradicts("model/stl", STL + bytes(99), is_whole=False) is not None

@@ -76,3 +76,12 @@ async def test_one_who_gives_up_takes_nothing_away() -> None:
     await asyncio.sleep(0)
     first.cancel()
     assert await second == 2
+
+
+async def test_a_statement_reads_only_so_many() -> None:
+    """However many ask, no statement grows beyond its limit, and those who came first are first."""
+    source = Source()
+    reads = SharedReads(source.fetch, keys=2)
+    values = await asyncio.gather(*(reads.get(key) for key in (5, 4, 3, 2, 1)))
+    assert values == [10, 8, 6, 4, 2]
+    assert source.asked == [[4, 5], [2, 3], [1]]

@@ -272,6 +272,25 @@ def test_a_host_that_cannot_start_is_tried_again_later(
     assert pool._respawn_at[python] > first
 
 
+def test_a_host_that_cannot_start_again_says_why(
+    platform: Platform, host: RunHost, make_pool: MakePool, tmp_path: Path
+) -> None:
+    """What could be run cannot any more once the host has died and its Python is gone."""
+    python = tmp_path / "python"
+    python.symlink_to(sys.executable)
+    host.pool = pool = make_pool(WORKER_PIPELINES=f"scripted=scripted_pipeline:Scripted@{python}")
+    platform.spec["pipeline"] = "scripted"
+    do(platform, ["exit_at_once", 3])
+    run_attempt(host, platform.attempt_id)
+    (status,) = [status for status in pool.statuses() if status.name == "scripted"]
+    assert status.runnable, "a new host is as good as started"
+    python.unlink()
+    pool.await_started()
+    (status,) = [status for status in pool.statuses() if status.name == "scripted"]
+    assert not status.runnable
+    assert str(python) in status.reasons[0]
+
+
 @pytest.fixture
 def slow_python(tmp_path: Path) -> str:
     """A program that starts and never says anything."""

@@ -126,6 +126,15 @@ def test_the_doctor_tells_what_can_run() -> None:
     for text in ("- There is no GPU.", "- Weights are missing.", "'no_such_module'", "cpu "):
         assert text in done.stdout
     assert "Cannot run" not in done.stdout
+    assert "validator none (GLTF_VALIDATOR)" in done.stdout
+
+
+def test_a_validator_that_is_not_there_stops_the_start() -> None:
+    """A sentence names the setting and the program that was looked for."""
+    done = python("-m", "worker_vm", GLTF_VALIDATOR="/nowhere/gltf_validator -r")
+    assert done.returncode == 1
+    assert "GLTF_VALIDATOR" in done.stderr
+    assert "'/nowhere/gltf_validator'" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,8 @@ def test_what_cannot_run_here_is_released(
         (["hand_over", "none.png"], "INVALID_OUTPUT", False, "does not exist"),
         (["hand_over", "run.log"], "INVALID_OUTPUT", False, "name of the run's log"),
         (["hand_over", "ä b.png"], "INVALID_OUTPUT", False, "not allowed"),
+        (["hand_over", f"{300 * 'x'}.png"], "INVALID_OUTPUT", False, "File name too long"),
+        (["hand_over", "a\0b.png"], "INVALID_OUTPUT", False, "cannot be looked at"),
         (["fail", ["ODD", "a$ODDb", False]], "ODD", False, "a\ufffd?b"),
         (["log_and_crash", "$ODD"], "PIPELINE_ERROR", False, "unexpected"),
         (["nonsense", 0], "PIPELINE_ERROR", False, "unexpected AttributeError"),

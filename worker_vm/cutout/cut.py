@@ -3,7 +3,6 @@
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
-import cv2
 import numpy as np
 
 from worker_vm.cutout import gates
@@ -169,7 +168,6 @@ def _candidate(scene: Scene, name: str) -> _Candidate:
     Raises:
         PipelineError: its cut-out can't be trusted.
     """
-    cv2.setRNGSeed(scene.seed & 0x7FFFFFFF)
     raw = SEEDS[name](scene)
     if float(raw.mean()) < gates.EMPTY_SHARE:
         raise gates.nothing_found()

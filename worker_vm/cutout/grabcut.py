@@ -19,6 +19,9 @@ def grab_cut(small: Bytes, labels: Bytes, rounds: int = 3) -> Bools:
         return np.asarray(foreground)
     background, subject = np.zeros((1, 65)), np.zeros((1, 65))
     whole = (0, 0, small.shape[1], small.shape[0])  # not looked at in this mode
+    # OpenCV's generator is the whole process's: who draws from it begins it, or the same picture
+    # gets another result in the second run of a process.
+    cv2.setRNGSeed(1)
     cv2.grabCut(small, labels, whole, background, subject, rounds, cv2.GC_INIT_WITH_MASK)
     return np.asarray((labels == cv2.GC_PR_FGD) | (labels == cv2.GC_FGD))
 

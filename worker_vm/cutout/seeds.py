@@ -116,6 +116,7 @@ def _distance_from(colours: Floats, samples: Floats) -> Floats:
     stop = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 12, 0.5)
     count = min(4, len(picked))
     best = np.zeros((len(picked), 1), dtype=np.int32)
+    cv2.setRNGSeed(1)  # see grab_cut
     _, _, centres = cv2.kmeans(picked, count, best, stop, 1, cv2.KMEANS_PP_CENTERS)
     # Shadows change lightness more than hue, so lightness counts less.
     weight = np.array([0.6, 1.0, 1.0], dtype=np.float32)

@@ -18,7 +18,7 @@ FORMAT = "pipeline3d-dreamfusion-1"
 MEDIA_TYPE = "application/octet-stream"
 _MOMENTS = {"mean": "exp_avg", "square": "exp_avg_sq"}
 _HEADER_BYTES = 65536
-_FREE = {"vertex_count", "texture_resolution", "checkpoint_every"}
+_FREE = {"vertex_count", "texture_resolution", "checkpoint_every", "formats"}
 """Parameters that do not change how the object grows."""
 
 

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from worker_vm.meshes.formats import ONLY_GLB, Formats
 from worker_vm.pipelines.base import PipelineError
 from worker_vm.pipelines.dreamfusion.guidance import TimestepRange
 
@@ -33,6 +34,7 @@ class Parameters(BaseModel):
     texture_resolution: Literal[512, 1024, 2048] = 1024
     checkpoint_every: int = Field(default=1000, ge=0, le=20000)
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    formats: Formats = ONLY_GLB
 
     @model_validator(mode="after")
     def _check(self) -> "Parameters":

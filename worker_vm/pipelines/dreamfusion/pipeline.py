@@ -34,12 +34,15 @@ class DreamFusionPipeline(Pipeline):
         import cv2  # noqa: PLC0415
         import torch  # noqa: PLC0415
 
+        from worker_vm.meshes.handover import warm_up  # noqa: PLC0415
+
         threads = int(os.environ.get("WORKER_THREADS", "1"))
         cv2.setNumThreads(threads)
         torch.set_num_threads(threads)
         chosen = settings.read_settings()
         self._device = torch.device(chosen.device)
         self._load(chosen)
+        warm_up()
 
     def _load(self, chosen: settings.Settings) -> None:
         from worker_vm.pipelines.dreamfusion.diffusion_model import load  # noqa: PLC0415

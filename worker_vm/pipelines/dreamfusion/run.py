@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from contract.kinds import ArtifactKind
 from worker_vm import gltf
+from worker_vm.meshes.handover import hand_over
 from worker_vm.pipelines.base import Reporter, RunCancelledError, RunInput
 from worker_vm.pipelines.dreamfusion import checkpoint, manifest
 from worker_vm.pipelines.dreamfusion.baking import bake, encode_png
@@ -134,9 +135,11 @@ class Run:
         glb, mesh, texture, facts = self._export(
             "model.glb", parameters.vertex_count, parameters.texture_resolution
         )
-        self._report.artifact(ArtifactKind.MODEL_3D, glb, "model/gltf-binary")
+        self._report.progress(90, "quality", "Checking the result")
+        with self._meter.stage("quality"):
+            quality = hand_over(glb, self._report, parameters.formats)
         self._show(Studio(mesh), texture)
-        self._hand_over_manifest(glb, facts, partial=False)
+        self._hand_over_manifest(glb, facts, quality, partial=False)
         self._report.progress(100, "previews", "Done")
         return {
             **{f"{stage}_seconds": value for stage, value in self._meter.seconds.items()},
@@ -157,8 +160,8 @@ class Run:
             min(_PARTIAL_VERTICES, self._parameters.vertex_count),
             _PARTIAL_TEXTURE,
         )
-        self._report.artifact(ArtifactKind.MODEL_3D, glb, "model/gltf-binary")
-        self._hand_over_manifest(glb, facts, partial=True)
+        quality = hand_over(glb, self._report)
+        self._hand_over_manifest(glb, facts, quality, partial=True)
 
     def _export(
         self, name: str, vertex_count: int, side: int
@@ -202,7 +205,9 @@ class Run:
     def _tell_turn(self, share: float) -> None:
         self._report.progress(96 + 3 * share, "previews", "Rendering the turntable")
 
-    def _hand_over_manifest(self, glb: Path, facts: dict[str, Any], *, partial: bool) -> None:
+    def _hand_over_manifest(
+        self, glb: Path, facts: dict[str, Any], quality: dict[str, Any], *, partial: bool
+    ) -> None:
         path = self._folder / "manifest.json"
         manifest.write_manifest(
             path,
@@ -223,6 +228,7 @@ class Run:
                 "device": self._device_name(),
                 "mesh": facts,
                 "glb": manifest.file_facts(glb),
+                "quality": quality,
                 "libraries": manifest.versions(),
                 "seconds": {k: round(v, 4) for k, v in self._meter.seconds.items()},
             },

@@ -46,6 +46,7 @@ def write_manifest(
     mesh: Mapping[str, Any],
     texture_side: int,
     glb: Path,
+    quality: Mapping[str, Any],
     seconds: Mapping[str, float],
 ) -> None:
     """Write the manifest as JSON."""
@@ -61,6 +62,7 @@ def write_manifest(
         "mesh": dict(mesh),
         "texture": {"size": texture_side, "media_type": "image/jpeg"},
         "glb": file_facts(glb),
+        "quality": dict(quality),
         "libraries": {name: version(name) for name in _LIBRARIES},
         "seconds": {name: round(value, 4) for name, value in seconds.items()},
     }

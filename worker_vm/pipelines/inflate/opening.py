@@ -7,6 +7,7 @@ import numpy as np
 
 from worker_vm.pipelines.inflate.heights import Heights
 from worker_vm.pipelines.inflate.membrane import Array
+from worker_vm.pipelines.inflate.rim import level_normals
 from worker_vm.pipelines.inflate.topology import Ints, border, fans, used
 
 LOWEST = 1e-3
@@ -152,8 +153,7 @@ def _mirrored(points: Array, front: Ints, heights: Heights) -> Balloon:
     behind = points * (1.0, 1.0, 0.0)
     behind[:, 2] = -np.maximum(heights.at(x, y, bumps=False), LOWEST)
     number = np.where(rim, np.arange(len(points)), len(points) + np.cumsum(~rim) - 1)
-    front_normals[rim, 2] = 0.0  # the same on both halves: no crease at the rim
-    front_normals /= np.maximum(np.linalg.norm(front_normals, axis=1, keepdims=True), 1e-9)
+    front_normals = level_normals(front_normals, points, rim, border(front))
     return Balloon(
         points=np.vstack([points, behind[~rim]]),
         normals=np.vstack([front_normals, back_normals[~rim]]),

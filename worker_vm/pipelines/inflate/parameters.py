@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from worker_vm.cutout.hints import Hints
+from worker_vm.meshes.formats import ONLY_GLB, Formats
 from worker_vm.pipelines.base import PipelineError
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -26,6 +27,7 @@ class Parameters(BaseModel):
     back: Literal["auto", "mirror", "plain"] = "auto"
     flat_base: float = Field(default=0.0, ge=0.0, le=0.2)
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    formats: Formats = ONLY_GLB
     box: tuple[Fraction, Fraction, Fraction, Fraction] | None = None
     points: Points = ()
     background_points: Points = ()

@@ -14,6 +14,7 @@ _NEEDED = {
     "PIL": "pillow",
     "scipy": "scipy",
     "skimage": "scikit-image",
+    "trimesh": "trimesh",
 }
 
 

@@ -9,6 +9,7 @@ from worker_vm import gltf
 from worker_vm.cutout import Subject, cut_out
 from worker_vm.images import Picture, decode
 from worker_vm.manifests import picture_facts
+from worker_vm.meshes import handover
 from worker_vm.pipelines.base import Reporter, RunInput
 from worker_vm.pipelines.inflate import model
 from worker_vm.pipelines.inflate.manifest import mesh_facts, write_manifest
@@ -22,7 +23,7 @@ _PREVIEW = ArtifactKind.PREVIEW
 
 
 class Run:
-    """The stages decode, cutout, geometry, texture, export and previews, in that order."""
+    """The stages decode, cutout, geometry, texture, export, quality and previews, in that order."""
 
     def __init__(self, job: RunInput, report: Reporter, pipeline_version: str) -> None:
         self._job = job
@@ -39,6 +40,9 @@ class Run:
         del picture
         shape, studio = self._shape(subject)
         glb, texture = self._export(shape)
+        self._report.progress(58, "quality", "Checking the result")
+        with self._meter.stage("quality"):
+            quality = handover.hand_over(glb, self._report, self._parameters.formats)
         self._show(studio, texture)
         facts = mesh_facts(shape)
         manifest = self._file("manifest.json")
@@ -52,6 +56,7 @@ class Run:
             mesh=facts,
             texture_side=shape.layout.side,
             glb=glb,
+            quality=quality,
             seconds=self._meter.seconds,
         )
         self._report.artifact(ArtifactKind.MANIFEST, manifest, "application/json")
@@ -110,7 +115,6 @@ class Run:
                     "seed": self._parameters.seed,
                 },
             )
-        self._report.artifact(ArtifactKind.MODEL_3D, path, "model/gltf-binary")
         return path, texture
 
     def _show(self, studio: Studio, texture: np.ndarray) -> None:
@@ -142,3 +146,4 @@ def warm_up() -> None:
     uvs = np.array([[0, 1], [1, 1], [0.5, 0]], np.float32)
     mesh = gltf.Mesh(corners, normals, uvs, np.array([[0, 1, 2]], np.uint32))
     Studio(mesh).render(clay(), azimuth=0.0, elevation=10.0, size=16)
+    handover.warm_up()

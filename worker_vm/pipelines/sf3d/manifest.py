@@ -17,6 +17,8 @@ def write_manifest(
     about: Mapping[str, Any],
     result: Result,
     glb: Path,
+    *,
+    quality: Mapping[str, Any],
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
     """Write the manifest as JSON.
@@ -26,6 +28,7 @@ def write_manifest(
         about: the run, as `stages.finish` gets it.
         result: what was made.
         glb: its file.
+        quality: as `quality.json` has it.
         seconds: each stage took.
 
     Returns:
@@ -59,6 +62,7 @@ def write_manifest(
             "normal_map": result.normal_map is not None,
         },
         "glb": file_facts(glb),
+        "quality": dict(quality),
         "libraries": {name: version(name) for name in _LIBRARIES},
         "seconds": {name: round(value, 4) for name, value in seconds.items()},
     }

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from worker_vm.meshes.formats import ONLY_GLB, Formats
 from worker_vm.pipelines.base import PipelineError
 
 
@@ -19,6 +20,7 @@ class Parameters(BaseModel):
     remesh: Literal["none", "triangle", "quad"] = "none"
     vertex_count: int = Field(default=-1, ge=-1, le=20000)
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    formats: Formats = ONLY_GLB
 
 
 def read_parameters(given: Mapping[str, Any]) -> Parameters:

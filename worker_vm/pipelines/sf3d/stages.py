@@ -13,6 +13,8 @@ from worker_vm.cutout import Hints, cut_out
 from worker_vm.images import decode
 from worker_vm.manifests import picture_facts, rounded
 from worker_vm.matting import with_alpha
+from worker_vm.meshes.formats import Format
+from worker_vm.meshes.handover import hand_over
 from worker_vm.pipelines.base import Reporter
 from worker_vm.pipelines.meter import Meter
 from worker_vm.pipelines.sf3d import framing
@@ -63,7 +65,7 @@ def finish(arguments: dict[str, Any], report: Reporter) -> dict[str, Any]:
     """Write the GLB, the previews and the manifest of a mesh that upstream has made.
 
     Raises:
-        PipelineError: MESH_INVALID.
+        PipelineError: MESH_INVALID, INVALID_OUTPUT.
     """
     folder = Path(arguments["work_dir"]) / "output"
     folder.mkdir()
@@ -74,9 +76,14 @@ def finish(arguments: dict[str, Any], report: Reporter) -> dict[str, Any]:
         result = read_result(arguments["mesh"])
         glb = folder / "model.glb"
         _write(glb, result, arguments)
-    report.artifact(ArtifactKind.MODEL_3D, glb, "model/gltf-binary")
+    report.progress(58, "quality", "Checking the result")
+    with meter.stage("quality"):
+        wanted = map(Format, arguments["prepared"]["parameters"]["formats"])
+        quality = hand_over(glb, report, [*wanted])
     _show(result, folder, meter, report)
-    facts = write_manifest(folder / "manifest.json", arguments, result, glb, meter.seconds)
+    facts = write_manifest(
+        folder / "manifest.json", arguments, result, glb, quality=quality, seconds=meter.seconds
+    )
     report.artifact(ArtifactKind.MANIFEST, folder / "manifest.json", "application/json")
     report.progress(100, "previews", "Done")
     return {

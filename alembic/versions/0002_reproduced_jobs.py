@@ -1,4 +1,7 @@
-"""Whether an attempt is in its queue is looked up there, not written down."""
+"""A job may reproduce another; whether an attempt is in its queue is looked up there.
+
+Processes of the version before know `attempts.pushed_at`: stop API and dispatchers, migrate, start.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -14,9 +17,13 @@ def upgrade() -> None:
     # Fail rather than make everybody wait behind a lock that cannot be had.
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.drop_column('attempts', 'pushed_at')
+    op.add_column('jobs', sa.Column('reproduces', sa.Uuid(), nullable=True))
+    op.create_foreign_key(op.f('fk_jobs_reproduces'), 'jobs', 'jobs', ['reproduces'], ['id'])
 
 
 def downgrade() -> None:
     """Take the change back."""
     op.execute("SET LOCAL lock_timeout = '5s'")
+    op.drop_constraint(op.f('fk_jobs_reproduces'), 'jobs', type_='foreignkey')
+    op.drop_column('jobs', 'reproduces')
     op.add_column('attempts', sa.Column('pushed_at', sa.DateTime(timezone=True), nullable=True))

@@ -1,0 +1,201 @@
+"""The parts that videos are read with, by themselves."""
+
+import io
+import json
+import os
+import struct
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from worker_vm.pipelines.frames.archive import FramesArchive
+from worker_vm.pipelines.frames.records import Record, RecordError, receive, send
+from worker_vm.video.problems import VideoCode, VideoError
+from worker_vm.video.sampling import Sample, Selector, Wish, settle_all
+from worker_vm.video.scanning import PacketTable
+from worker_vm.video.selective import Use, plan, plan_keyframes
+from worker_vm.video.tonemapping import HLG, PQ, tone_map
+
+TICK = Fraction(1, 100)
+
+
+def wish(**changes: object) -> Wish:
+    """What is asked for: one frame a second unless something else is."""
+    values = {
+        "sample": Sample.AT_TIME,
+        "fps": Fraction(1),
+        "start": Fraction(0),
+        "end": None,
+        "max_frames": None,
+        "frame_limit": 100,
+        "duplicate_limit": 10,
+    }
+    return Wish(**{**values, **changes})
+
+
+def picked(ticks: list[int], until: int, /, **changes: object) -> list[tuple[int, list[int]]]:
+    """Frames and the moments that they answer."""
+    selector = Selector(wish(**changes), TICK)
+    return [(tick, list(moments)) for tick, moments in settle_all(selector, ticks, until)]
+
+
+@pytest.mark.parametrize(
+    ("ticks", "end", "changes", "expected"),
+    [
+        ([0, 50, 100, 150], 200, {}, [(0, [0]), (100, [1])]),
+        # Just too late for its moment: the one before is still on screen.
+        ([0, 50, 101, 150], 200, {}, [(0, [0]), (50, [1])]),
+        # Nothing is on screen at 0 yet; the first frame stands in.
+        ([40, 100], 150, {}, [(40, [0]), (100, [1])]),
+        ([0, 250], 300, {}, [(0, [0, 1, 2])]),
+        ([0], 1, {}, [(0, [0])]),
+        ([0, 100, 200], 300, {"start": Fraction(1, 2)}, [(0, [0]), (100, [1]), (200, [2])]),
+        ([0, 100, 200], 300, {"end": Fraction(2)}, [(0, [0]), (100, [1])]),
+        ([0, 100, 200], 300, {"max_frames": 1}, [(0, [0])]),
+        # Halves are rounded away from zero.
+        ([0, 49, 50, 149, 150], 200, {"sample": Sample.FFMPEG_NEAR}, [(49, [0]), (149, [1])]),
+        ([0], 49, {"sample": Sample.FFMPEG_NEAR}, []),
+        ([0, 30, 60], 90, {"fps": Fraction(0)}, [(0, [0]), (30, [30]), (60, [60])]),
+        ([0, 30, 60], 90, {"fps": Fraction(0), "start": Fraction(1, 4)}, [(30, [30]), (60, [60])]),
+    ],
+)
+def test_selection(ticks: list[int], end: int, changes: dict, expected: list) -> None:
+    """Each moment is answered by one frame, by the rule that was asked for."""
+    assert picked(ticks, end, **changes) == expected
+
+
+def test_times_are_exact() -> None:
+    """At 29.97 frames a second no moment is lost or doubled in an hour."""
+    rate = Fraction(30000, 1001)
+    ticks = [round(n * 1000 / rate) for n in range(3600 * 30)]
+    selector = Selector(
+        wish(fps=rate, sample=Sample.FFMPEG_NEAR, frame_limit=10**6), Fraction(1, 1000)
+    )
+    moments = [m for _, found in settle_all(selector, ticks, ticks[-1] + 33) for m in found]
+    assert moments == list(range(len(ticks)))
+
+
+@pytest.mark.parametrize(
+    ("ticks", "changes"),
+    [([0, 5000], {}), ([0, 100, 200], {"frame_limit": 1}), ([0, 1 << 60], {})],
+)
+def test_too_many(ticks: list[int], changes: dict) -> None:
+    """A gap that would be filled with copies, or too many frames, end the job."""
+    with pytest.raises(VideoError) as caught:
+        picked(ticks, ticks[-1] + 1, **changes)
+    assert caught.value.code is VideoCode.FRAME_LIMIT
+
+
+def table(text: str) -> PacketTable:
+    """Packets in decoding order: a tick each, a keyframe where a K stands."""
+    found = PacketTable()
+    for word in text.split():
+        found.ticks.append(int(word.removeprefix("K")))
+        found.keys.append(word.startswith("K"))
+        found.hidden.append(0)
+    return found
+
+
+def test_tails_are_dropped_before_a_new_beginning() -> None:
+    """Behind the last wanted picture nothing is decoded until the next keyframe that matters."""
+    uses = plan(table("K0 3 1 2 K4 7 5 6 K8 11 9 10"), {1, 8}).uses
+    drop, reference, decode = Use.DROP, Use.REFERENCE, Use.DECODE
+    assert list(uses) == [
+        *(decode, reference, decode, drop),
+        *(drop, drop, drop, drop),
+        *(Use.RESTART, drop, drop, drop),
+    ]
+
+
+def test_open_groups_are_kept() -> None:
+    """Where pictures of the next group are shown before its keyframe, they may need the tail."""
+    uses = plan(table("K0 1 2 K5 3 4 6"), {0, 5}).uses
+    assert Use.DROP not in uses[:4]
+    assert list(uses[4:]) == [Use.DROP] * 3
+
+
+def test_keyframes_alone() -> None:
+    """For keyframes nothing else is decoded."""
+    uses = plan_keyframes(table("K0 1 2 K5 3 4 K7"), {0, 7}).uses
+    assert [bool(use) for use in uses] == [True, False, False, False, False, False, True]
+
+
+@pytest.mark.parametrize("transfer", [PQ, HLG])
+def test_tone_mapping_keeps_order(transfer: int) -> None:
+    """Black stays black, the peak is white, grey stays grey, and brighter is never darker."""
+    ramp = np.repeat(np.linspace(0, 65535, 256).astype(np.uint16)[None, :, None], 3, axis=2)
+    mapped = tone_map(ramp, transfer, wide=False)[0]
+    assert tuple(mapped[0]) == (0, 0, 0)
+    assert mapped[-1].min() >= 254
+    assert (np.diff(mapped.astype(int), axis=0) >= 0).all()
+    assert (mapped.max(axis=1) - mapped.min(axis=1) <= 1).all()
+
+
+def reading(content: bytes) -> Callable[[int], bytes]:
+    """A pipe's reading end."""
+    return io.BytesIO(content).read
+
+
+def test_records_arrive_as_they_were_sent() -> None:
+    """Facts and bytes survive the pipe, in order."""
+    reader, writer = os.pipe()
+    sent = [Record("frame", {"target": 1.5}, b"bytes"), Record("done", {"how": "full"})]
+    for record in sent:
+        send(writer, record)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as file:
+        assert [receive(file.read), receive(file.read)] == sent
+        assert receive(file.read) is None
+
+
+def message(head: bytes, body: bytes = b"", *, claim: int = 0) -> bytes:
+    """A record by hand."""
+    return struct.pack("!II", len(head), len(body) + claim) + head + body
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"abc",
+        message(b"{}"),
+        message(b"[]"),
+        message(b"nonsense"),
+        message(b'{"type": 1}'),
+        message(b'{"type": "frame", "pts": NaN}'),
+        message(b'{"type": "frame"}', b"short", claim=10),
+        struct.pack("!II", 1 << 30, 0),
+        struct.pack("!II", 2, 1 << 31),
+        message(b"[" * 60_000),
+    ],
+)
+def test_nonsense_is_no_record(content: bytes) -> None:
+    """Whatever a decoder that was taken over sends, it is refused and not believed."""
+    with pytest.raises(RecordError):
+        receive(reading(content))
+
+
+@pytest.mark.parametrize("value", [None, "1", True, 1e300, [], -1e300])
+def test_facts_that_are_no_numbers(value: object) -> None:
+    """A fact is a number of sensible size, or an error."""
+    with pytest.raises(RecordError):
+        Record("frame", {"pts": value}).number("pts")
+
+
+def test_archive_takes_only_pictures(tmp_path: Path) -> None:
+    """Bytes that are no picture of the kind do not get into the ZIP, nor a copy of nothing."""
+    archive = FramesArchive(tmp_path / "frames.zip", "png", 1 << 20)
+    for body in (b"", b"<script>", b"\xff\xd8\xff"):
+        with pytest.raises(ValueError, match="picture"):
+            archive.add(body, 0, 0)
+    archive.close()
+
+
+def test_unwritable_archive_is_tried_again(tmp_path: Path) -> None:
+    """A disk that cannot be written to is nobody's input."""
+    with pytest.raises(VideoError) as caught:
+        FramesArchive(tmp_path / "missing" / "frames.zip", "png", 1 << 20)
+    assert caught.value.code is VideoCode.OUTPUT_WRITE_ERROR
+    assert json.dumps(caught.value.code) == '"OUTPUT_WRITE_ERROR"'

@@ -1,0 +1,1 @@
+"""Pipeline `video-frames`: a video becomes a ZIP of pictures."""

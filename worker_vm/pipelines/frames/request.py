@@ -1,0 +1,34 @@
+"""What the pipeline asks of its confined decoder. Standard library only."""
+
+import json
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the decoder is to do; fractions as text."""
+
+    media_type: str
+    sample: str
+    fps: str
+    start: str
+    end: str | None
+    max_frames: int | None
+    frame_limit: int
+    duplicate_limit: int
+    max_pixels: int
+    max_seconds: int
+    format: str
+    quality: int
+    max_width: int | None
+    autorotate: bool
+    tonemap: bool
+    deinterlace: bool
+    partial: bool
+    previews: list[str]
+
+    @classmethod
+    def from_json(cls, text: str) -> "Request":
+        """What `json.dumps(asdict(…))` made."""
+        values = json.loads(text)
+        return cls(**{field.name: values[field.name] for field in fields(cls)})

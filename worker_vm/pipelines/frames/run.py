@@ -1,0 +1,262 @@
+"""One run of `video-frames`: a confined child decodes, this side writes what it tells."""
+
+import json
+import os
+import subprocess
+import time
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from contract.containers import ENOUGH_BYTES, video_type_of
+from contract.kinds import ArtifactKind
+from worker_vm.pipelines.base import PipelineError, Reporter, RunInput
+from worker_vm.pipelines.frames.archive import FramesArchive
+from worker_vm.pipelines.frames.parameters import exact, read_parameters
+from worker_vm.pipelines.frames.records import Record, RecordError, receive
+from worker_vm.pipelines.frames.request import Request
+from worker_vm.sandbox import ConfinedChild, Limit, Limits, SandboxError
+from worker_vm.video.problems import PASSING, VideoCode, VideoError
+from worker_vm.video.settings import read_settings
+
+_PREVIEWS = {
+    "poster": ("poster.jpg", "image/jpeg", b"\xff\xd8\xff"),
+    "sprite": ("sprite.jpg", "image/jpeg", b"\xff\xd8\xff"),
+    "webp": ("preview.webp", "image/webp", b"RIFF"),
+}
+_LIBRARIES = ("av", "numpy", "pillow")
+
+
+class Run:
+    """The stages read, frames and pack, in that order.
+
+    Args:
+        job: the attempt.
+        report: to the outside.
+        pipeline_version: for the manifest.
+    """
+
+    def __init__(self, job: RunInput, report: Reporter, pipeline_version: str) -> None:
+        self._job = job
+        self._report = report
+        self._version = pipeline_version
+        self._parameters = read_parameters(job.params)
+        self._settings = read_settings()
+        self._path = job.inputs["video_path"]
+        self._folder = job.work_dir / "output"
+        self._source: dict[str, Any] = {}
+        self._done: dict[str, Any] | None = None
+        self._shown: set[str] = set()
+        self._told = (1.0, "read", "Reading the video")
+        self._first_frame_seconds: float | None = None
+        self._peak_bytes = 0
+
+    def execute(self) -> dict[str, float]:
+        """Run all stages and return the metrics.
+
+        Raises:
+            PipelineError: see docs/video-frames.md.
+        """
+        self._started = time.monotonic()
+        self._folder.mkdir(exist_ok=True)
+        target = self._folder / "frames.zip"
+        try:
+            request = self._request(self._sniff())
+            archive = FramesArchive(
+                target, self._parameters.format, self._settings.max_output_bytes
+            )
+            try:
+                self._decode(request, archive)
+                self._tell(96, "pack", "Writing the archive")
+                manifest = self._manifest(archive)
+                archive.finish(manifest)
+            finally:
+                archive.close()
+        except VideoError as error:
+            raise PipelineError(
+                error.code, error.message, permanent=error.code not in PASSING
+            ) from error
+        self._report.artifact(ArtifactKind.FRAMES_ZIP, target, "application/zip")
+        beside = self._folder / "manifest.json"
+        beside.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        self._report.artifact(ArtifactKind.MANIFEST, beside, "application/json")
+        self._tell(100, "pack", "Done")
+        return {
+            "frame_count": float(len(archive.frames)),
+            "zip_size_bytes": float(target.stat().st_size),
+            "processing_time_seconds": time.monotonic() - self._started,
+            "first_frame_seconds": self._first_frame_seconds or 0.0,
+            "decoder_peak_memory_bytes": float(self._peak_bytes),
+        }
+
+    def _sniff(self) -> str:
+        """The file's type by its first bytes."""
+        try:
+            if not self._path.stat().st_size:
+                raise VideoError(VideoCode.EMPTY_INPUT, "The file is empty. Upload it again.")
+            with self._path.open("rb") as file:
+                media_type = video_type_of(file.read(ENOUGH_BYTES))
+        except OSError as error:
+            raise VideoError(
+                VideoCode.INPUT_READ_ERROR, f"The video could not be read: {error.strerror}."
+            ) from error
+        if media_type is None:
+            raise VideoError(
+                VideoCode.UNSUPPORTED_CONTAINER,
+                "The file is no video of a kind that is taken, whatever its name says. Send MP4,"
+                " MOV, MKV, WebM, AVI, WMV or FLV.",
+            )
+        return media_type
+
+    def _request(self, media_type: str) -> Request:
+        wanted, limits = self._parameters, self._settings
+        return Request(
+            media_type=media_type,
+            sample=wanted.sample,
+            fps=str(exact(wanted.fps)),
+            start=str(exact(wanted.start_s)),
+            end=None if wanted.end_s is None else str(exact(wanted.end_s)),
+            max_frames=wanted.max_frames,
+            frame_limit=limits.max_frames,
+            duplicate_limit=limits.max_copies,
+            max_pixels=limits.max_pixels,
+            max_seconds=limits.max_seconds,
+            format=wanted.format,
+            quality=wanted.quality,
+            max_width=wanted.max_width,
+            autorotate=wanted.autorotate,
+            tonemap=wanted.tonemap,
+            deinterlace=wanted.deinterlace == "auto",
+            partial=wanted.on_damage == "partial",
+            previews=sorted(wanted.previews),
+        )
+
+    def _decode(self, request: Request, archive: FramesArchive) -> None:
+        """Have the child decode, and take in what it tells.
+
+        Raises:
+            VideoError: the child's reason, or that it broke down.
+        """
+        settings = self._settings
+        threads = max(int(os.environ.get("WORKER_THREADS", "1")), 1)
+        limits = Limits(
+            memory_bytes=settings.memory_bytes,
+            cpu_seconds=settings.work_seconds * threads,
+            output_bytes=0,  # it writes to a pipe only
+            wall_seconds=settings.work_seconds,
+            threads=threads,
+        )
+        self._tell(*self._told)
+        with (
+            self._path.open("rb") as file,
+            ConfinedChild(
+                "worker_vm.pipelines.frames.decoder",
+                stdin=file,
+                stdout=subprocess.PIPE,
+                limits=limits,
+                request=json.dumps(asdict(request)),
+            ) as child,
+        ):
+            try:
+                while record := receive(lambda size: child.read(size, self._idle)):
+                    self._take(record, archive)
+                    if record.type == "done":
+                        self._peak_bytes = child.peak_memory_bytes()
+                child.wait()
+            except (RecordError, ValueError) as error:
+                raise self._broke_down(f"the decoder told nonsense ({error})") from error
+            except SandboxError as error:
+                if error.limit is Limit.TIME:
+                    raise VideoError(
+                        VideoCode.TIMEOUT, f"The video could not be decoded: {error}. Send less."
+                    ) from error
+                raise self._broke_down(str(error)) from error
+        if self._done is None or not archive.frames:
+            raise self._broke_down("the decoder ended early")
+
+    def _broke_down(self, reason: str) -> VideoError:
+        return VideoError(
+            VideoCode.CORRUPT_INPUT, f"The video could not be decoded: {reason}. Send another file."
+        )
+
+    def _take(self, record: Record, archive: FramesArchive) -> None:
+        if record.type == "frame":
+            archive.add(record.body, record.number("target"), record.number("pts"))
+            if self._first_frame_seconds is None:
+                self._first_frame_seconds = time.monotonic() - self._started
+            share = min(max(record.number("share"), 0), 1)
+            self._tell(3 + 92 * share, "frames", f"{len(archive.frames)} frames")
+        elif record.type == "restart":
+            archive.start_over()
+            self._tell(self._told[0], "frames", "Decoding everything, since parts are damaged")
+        elif record.type == "preview":
+            self._show(record)
+        elif record.type == "source":
+            self._source = record.facts
+        elif record.type == "done":
+            self._done = record.facts
+        elif record.type == "error":
+            code = VideoCode(record.text("code"))
+            raise VideoError(code, record.text("message"))
+        else:
+            raise RecordError(f"an unknown record {record.type[:40]!r}")
+
+    def _show(self, record: Record) -> None:
+        """Hand over a preview; of each there is one."""
+        kind = record.text("name")
+        if kind not in self._parameters.previews or kind in self._shown:
+            return
+        name, media_type, magic = _PREVIEWS[kind]
+        if not record.body.startswith(magic):
+            raise RecordError(f"the preview {kind} is no picture")
+        path = self._write_file(name, record.body)
+        self._shown.add(kind)
+        self._report.artifact(ArtifactKind.PREVIEW, path, media_type)
+
+    def _write_file(self, name: str, body: bytes) -> Path:
+        path = self._folder / name
+        try:
+            path.write_bytes(body)
+        except OSError as error:
+            raise VideoError(
+                VideoCode.OUTPUT_WRITE_ERROR, f"{name} could not be written: {error.strerror}."
+            ) from error
+        return path
+
+    def _tell(self, percent: float, stage: str, message: str) -> None:
+        self._told = (max(percent, self._told[0]), stage, message)
+        self._report.progress(*self._told)
+
+    def _idle(self) -> None:
+        """Notice that the run should stop, though nothing happens."""
+        self._tell(*self._told)
+
+    def _manifest(self, archive: FramesArchive) -> dict[str, Any]:
+        done = self._done or {}
+        distinct = sum("duplicate_of" not in frame for frame in archive.frames)
+        return {
+            "model": self._job.model_id,
+            "model_version": self._job.model_version,
+            "pipeline": "video-frames",
+            "pipeline_version": self._version,
+            "parameters": {
+                **self._parameters.model_dump(mode="json"),
+                "previews": sorted(self._parameters.previews),
+            },
+            "source": {
+                **self._source,
+                "bytes": self._path.stat().st_size,
+                **_dict(done.get("seen")),
+            },
+            "decoding": done.get("how"),
+            "damage": done.get("damage") or None,
+            "frame_count": len(archive.frames),
+            "distinct_frames": distinct,
+            "frames": archive.frames,
+            "libraries": {name: version(name) for name in _LIBRARIES},
+        }
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,1 @@
+"""Reading videos that users upload. What decodes runs in a confined child only."""
