@@ -60,8 +60,13 @@ def settle() -> None:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory, the machine's or a device's, did not suffice."""
-    # torch's exception is recognised by name, since torch is not imported here.
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    # torch's exception is recognised by name, since torch is not imported here. What torch does
+    # not allocate itself, such as a process's first context on a full device, fails with the words.
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "CUDA error: out of memory" in str(error)
+    )
 
 
 def _budget_mib() -> int:

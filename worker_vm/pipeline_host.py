@@ -117,22 +117,31 @@ class _Shelf:
         """A pipeline after its `setup()`; what was used least recently makes room for it."""
         if name not in self._loaded:
             self._fit(name)
-            pipeline = registry.load_pipeline(name)()
             started = time.monotonic()
-            try:
-                pipeline.setup()
-            except BaseException as error:
-                if not (is_out_of_memory(error) and self._loaded):
-                    raise
-                self.drop_all_but(None)
-                pipeline.setup()
-            self._loaded[name] = pipeline
+            self._loaded[name] = self._set_up(name)
             settle()
             _say(f"{name} is set up after {time.monotonic() - started:.2f} s")
             # Only now is it known how large it is.
             self._fit(name)
             self._tell(list(self._loaded))
         return self._loaded[name]
+
+    def _set_up(self, name: str) -> Pipeline:
+        """A new pipeline after its `setup()`; if memory does not suffice, all others go first."""
+        pipeline = registry.load_pipeline(name)()
+        try:
+            pipeline.setup()
+        except BaseException as error:
+            if not (is_out_of_memory(error) and self._loaded):
+                raise
+        else:
+            return pipeline
+        # Outside the handler, where the traceback keeps nothing alive that was loaded by half.
+        del pipeline
+        self.drop_all_but(None)
+        pipeline = registry.load_pipeline(name)()
+        pipeline.setup()
+        return pipeline
 
     def drop_all_but(self, name: str | None) -> None:
         """Give back the memory of every other pipeline."""

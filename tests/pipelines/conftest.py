@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from inflate_runs import Outcome, Recorder
 
+from tests.support.gpu import leave_out_without_gpu
 from tests.support.sf3d import make_python, make_weights
 from worker_vm.pipelines.base import Pipeline, RunInput
 from worker_vm.pipelines.registry import load_pipeline
@@ -45,7 +46,8 @@ def inflate(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Cal
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests of a real Stable Fast 3D where there is none to test."""
+    """Leave out the tests of a GPU and of a real Stable Fast 3D where there is none to test."""
+    leave_out_without_gpu(config, items)
     if os.environ.get("SF3D_PYTHON"):
         return
     left_out = [item for item in items if item.get_closest_marker("sf3d")]

@@ -35,7 +35,7 @@ class OraclePipeline(DreamFusionPipeline):
     def _guidance(self, prompt: str, parameters: Parameters) -> ScoreDistillation:
         assert prompt
         assert parameters.steps
-        return Oracle()
+        return Oracle(self._device)
 
 
 class Canceller(Recorder):

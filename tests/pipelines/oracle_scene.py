@@ -91,9 +91,10 @@ class Oracle(ScoreDistillation):
     Its noise prediction is then exact: eps = (z_t - alpha_t x*) / sigma_t.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: str | torch.device = "cpu") -> None:
         betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
-        super().__init__(NoiseSchedule(torch.cumprod(1.0 - betas, dim=0)), TimestepRange())
+        schedule = NoiseSchedule(torch.cumprod(1.0 - betas, dim=0).to(device))
+        super().__init__(schedule, TimestepRange())
 
     def describe(self) -> dict[str, Any]:
         """Nothing to load, nothing to name."""
@@ -106,4 +107,4 @@ class Oracle(ScoreDistillation):
     def predict_noise(self, noisy: Tensor, timesteps: Tensor, views: Views) -> Tensor:
         """The noise that is left when the only possible picture is taken away."""
         alpha, sigma = self.schedule.alpha_sigma(timesteps)
-        return (noisy - alpha * photograph(views)) / sigma
+        return (noisy - alpha * photograph(views).to(noisy.device)) / sigma

@@ -17,6 +17,7 @@ from rq.serializers import JSONSerializer
 from worker_support import QUEUE, Start, WorkerProcess, host_environment
 
 from devstack.servers import RedisServer
+from tests.support.gpu import leave_out_without_gpu
 from worker_vm.api_client import ApiClient
 from worker_vm.backoff import RetryPolicy
 from worker_vm.host_pool import HostPool
@@ -26,6 +27,11 @@ from worker_vm.runner import Patience, RunHost
 from worker_vm.supervisor import Timings
 
 QUICK = RetryPolicy(first_wait=0.01, longest_wait=0.05, give_up_after=5)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests of a GPU where there is none."""
+    leave_out_without_gpu(config, items)
 
 
 @pytest.fixture

@@ -176,6 +176,14 @@ def test_a_process_with_a_broken_device_is_replaced(platform: Platform, host: Ru
     assert pids(platform, host, 1) != before
 
 
+def test_a_full_device_is_out_of_memory(platform: Platform, host: RunHost) -> None:
+    """What the driver says of a full device is no broken device, but a new process is due."""
+    before = pids(platform, host, 1)
+    assert run(platform, host, ["break_device", "out of memory"]) == "failed"
+    assert (platform.outcome.code, platform.outcome.permanent) == ("OUT_OF_MEMORY", False)
+    assert pids(platform, host, 1) != before
+
+
 def test_out_of_memory_is_tried_again_alone(
     platform: Platform, host: RunHost, make_pool: MakePool
 ) -> None:
