@@ -50,6 +50,11 @@ async def test_ticket_to_job(people: People, database: Database) -> None:
     assert job["created_at"].endswith("Z")
     assert job["input_params"] == {
         "image_path": object_name,
+        "points": [],
+        "background_points": [],
+        "flat_base": 0.0,
+        "back": "auto",
+        "formats": ["glb"],
         "texture_resolution": 1024,
         "foreground_ratio": 0.85,
         "vertex_count": -1,

@@ -39,7 +39,9 @@ def _balls(inside: Bools) -> Array:
     radius = cv2.distanceTransform(
         inside.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE
     ).astype(np.float64)
-    radius = np.maximum(radius - 0.5, 0.0)
+    # The square of a distance between cells is a whole number; the transform's own last bits differ
+    # from call to call, and the same picture is to give the same bytes.
+    radius = np.maximum(np.sqrt(np.round(radius**2)) - 0.5, 0.0)
     squared = np.where(inside, radius**2, -1e9)
     reach = int(np.ceil(radius.max()))
     for axis in (0, 1):
