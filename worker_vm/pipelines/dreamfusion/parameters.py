@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from worker_vm.meshes.formats import ONLY_GLB, Formats
-from worker_vm.pipelines.base import PipelineError
+from worker_vm.pipelines.checked_parameters import checked_parameters
 from worker_vm.pipelines.dreamfusion.guidance import TimestepRange
 
 
@@ -59,13 +59,7 @@ def read_parameters(given: Mapping[str, Any]) -> Parameters:
     Raises:
         PipelineError: INVALID_PARAMETERS, permanent.
     """
-    try:
-        return Parameters.model_validate(dict(given))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "parameters"
-        problem = first["msg"].removeprefix("Value error, ")
-        raise PipelineError("INVALID_PARAMETERS", f"{where}: {problem}.", permanent=True) from error
+    return checked_parameters(Parameters, given)
 
 
 def smaller(given: Mapping[str, Any]) -> dict[str, Any] | None:

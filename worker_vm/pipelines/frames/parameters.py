@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from worker_vm.pipelines.base import PipelineError
+from worker_vm.pipelines.checked_parameters import checked_parameters
 
 _FINEST = 1000
 """Denominators of rates and times: 29.97 stays 29.97, and 1/3 as a float is 1/3."""
@@ -54,11 +54,4 @@ def read_parameters(given: Mapping[str, Any]) -> Parameters:
     Raises:
         PipelineError: INVALID_PARAMETERS, permanent.
     """
-    try:
-        return Parameters.model_validate(dict(given))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "parameters"
-        raise PipelineError(
-            "INVALID_PARAMETERS", f"{where}: {first['msg']}.", permanent=True
-        ) from error
+    return checked_parameters(Parameters, given)

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from worker_vm.cutout.hints import Hints
 from worker_vm.meshes.formats import ONLY_GLB, Formats
-from worker_vm.pipelines.base import PipelineError
+from worker_vm.pipelines.checked_parameters import checked_parameters
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Points = Annotated[tuple[tuple[Fraction, Fraction], ...], Field(max_length=16)]
@@ -62,11 +62,4 @@ def read_parameters(given: Mapping[str, Any]) -> Parameters:
     Raises:
         PipelineError: INVALID_PARAMETERS, permanent.
     """
-    try:
-        return Parameters.model_validate(dict(given))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "parameters"
-        raise PipelineError(
-            "INVALID_PARAMETERS", f"{where}: {first['msg']}.", permanent=True
-        ) from error
+    return checked_parameters(Parameters, given)

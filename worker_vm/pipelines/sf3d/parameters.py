@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from worker_vm.meshes.formats import ONLY_GLB, Formats
-from worker_vm.pipelines.base import PipelineError
+from worker_vm.pipelines.checked_parameters import checked_parameters
 
 
 class Parameters(BaseModel):
@@ -29,11 +29,4 @@ def read_parameters(given: Mapping[str, Any]) -> Parameters:
     Raises:
         PipelineError: INVALID_PARAMETERS, permanent.
     """
-    try:
-        return Parameters.model_validate(dict(given))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "parameters"
-        raise PipelineError(
-            "INVALID_PARAMETERS", f"{where}: {first['msg']}.", permanent=True
-        ) from error
+    return checked_parameters(Parameters, given)
