@@ -27,19 +27,31 @@ from contract.kinds import ArtifactKind
 
 # The promise is compared again, since the ticket may have been asked for anew meanwhile. What
 # retention may delete at any moment, such as an outdated checkpoint, needs a new ticket.
-_COMMIT = text("""
-WITH checked AS (
+CHECKED_TICKETS = """
+checked AS (
     SELECT * FROM unnest(
         CAST(:ids AS uuid[]), CAST(:kinds AS text[]), CAST(:media_types AS text[]),
         CAST(:sizes AS bigint[]), CAST(:hashes AS text[]), CAST(:etags AS text[])
     ) WITH ORDINALITY AS t (id, kind, media_type, size_bytes, sha256, etag, place)
-), kept AS (
-    UPDATE upload_tickets ticket SET keep_until = NULL FROM checked
-    WHERE ticket.id = checked.id AND ticket.attempt_id = :attempt_id
+), kept AS MATERIALIZED (
+    SELECT ticket.id, ticket.attempt_id, ticket.kind, ticket.name, ticket.media_type,
+        ticket.size_bytes, ticket.sha256, ticket.object_key, checked.etag, checked.place
+    FROM found CROSS JOIN checked JOIN upload_tickets ticket ON ticket.id = checked.id
+    WHERE ticket.attempt_id = :attempt_id
       AND (ticket.kind, ticket.media_type, ticket.size_bytes, ticket.sha256)
         = (checked.kind, checked.media_type, checked.size_bytes, checked.sha256)
       AND (ticket.keep_until IS NULL OR ticket.keep_until > now())
-    RETURNING ticket.*, checked.etag, checked.place
+    ORDER BY ticket.id
+    FOR UPDATE OF ticket
+)
+"""
+"""CTEs over `found`, the job: the tickets of `checked_values` that are still what was checked.
+
+They are locked, and `kept` has them with their ETag and place."""
+
+_COMMIT = text(f"""
+WITH found AS (SELECT CAST(:job_id AS uuid) AS id), {CHECKED_TICKETS}, kept_for_good AS (
+    UPDATE upload_tickets ticket SET keep_until = NULL FROM kept WHERE ticket.id = kept.id
 ), made AS (
     INSERT INTO artifacts (id, job_id, attempt_id, kind, name, media_type, size_bytes, sha256,
         etag, object_key)
@@ -55,7 +67,7 @@ WITH checked AS (
     FROM made JOIN kept USING (id) ORDER BY kept.place
 )
 SELECT count(*) FROM kept
-""")
+""")  # noqa: S608  (constants of ours)
 
 
 @dataclass(frozen=True)
@@ -126,6 +138,18 @@ async def check_object(store: ObjectStore, ticket: Row[Any]) -> CheckedObject:
     return CheckedObject.of(ticket, found.etag)
 
 
+def checked_values(objects: Sequence[CheckedObject]) -> dict[str, list[Any]]:
+    """What was checked, as `CHECKED_TICKETS` takes it."""
+    return {
+        "ids": [checked.ticket_id for checked in objects],
+        "kinds": [checked.kind.value for checked in objects],
+        "media_types": [checked.media_type for checked in objects],
+        "sizes": [checked.size_bytes for checked in objects],
+        "hashes": [checked.sha256 for checked in objects],
+        "etags": [checked.etag for checked in objects],
+    }
+
+
 async def commit_objects(
     session: AsyncSession, job_id: UUID, attempt_id: UUID, objects: Sequence[CheckedObject]
 ) -> None:
@@ -141,21 +165,8 @@ async def commit_objects(
     """
     if not objects:
         return
-    kept: int = (
-        await session.execute(
-            _COMMIT,
-            {
-                "job_id": job_id,
-                "attempt_id": attempt_id,
-                "ids": [checked.ticket_id for checked in objects],
-                "kinds": [checked.kind.value for checked in objects],
-                "media_types": [checked.media_type for checked in objects],
-                "sizes": [checked.size_bytes for checked in objects],
-                "hashes": [checked.sha256 for checked in objects],
-                "etags": [checked.etag for checked in objects],
-            },
-        )
-    ).scalar_one()
+    values = {"job_id": job_id, "attempt_id": attempt_id, **checked_values(objects)}
+    kept: int = (await session.execute(_COMMIT, values)).scalar_one()
     if kept < len(objects):
         raise TicketNotFoundError
     checkpoints = [item.ticket_id for item in objects if item.kind is ArtifactKind.CHECKPOINT]

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, and_, bindparam, case, func, or_, select
+from sqlalchemy import Row, and_, case, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -25,15 +25,6 @@ ARTIFACT_TICKET_LIFE = timedelta(minutes=5)
 
 _MAX_ARTIFACTS = 1000
 _KEEP_UNCOMMITTED = timedelta(days=1)
-
-_OTHERS = (
-    select(func.count())
-    .select_from(UploadTicket)
-    .where(
-        UploadTicket.attempt_id == bindparam("attempt_id"),
-        UploadTicket.name != bindparam("name"),
-    )
-)
 
 
 async def create_artifact_ticket(
@@ -60,11 +51,6 @@ async def create_artifact_ticket(
             f"{request.name} has {request.size_bytes} bytes; "
             f"at most {settings.max_artifact_bytes} are accepted."
         )
-    others: int = (
-        await connection.execute(_OTHERS, {"attempt_id": attempt.id, "name": request.name})
-    ).scalar_one()
-    if others >= _MAX_ARTIFACTS:
-        raise UploadTooLargeError(f"An attempt can upload at most {_MAX_ARTIFACTS} files.")
     now = datetime.now(UTC)
     promise = {
         "kind": request.kind.value,
@@ -72,16 +58,25 @@ async def create_artifact_ticket(
         "size_bytes": request.size_bytes,
         "sha256": request.sha256,
     }
-    statement = insert(UploadTicket).values(
-        id=new_id(),
-        user_id=attempt.user_id,
-        attempt_id=attempt.id,
-        object_key=artifact_key(attempt.job_id, attempt.id, request.name),
-        name=request.name,
-        expires_at=now + ARTIFACT_TICKET_LIFE,
-        keep_until=now + ARTIFACT_TICKET_LIFE + _KEEP_UNCOMMITTED,
-        **promise,
+    others = (
+        select(func.count())
+        .select_from(UploadTicket)
+        .where(UploadTicket.attempt_id == attempt.id, UploadTicket.name != request.name)
+        .scalar_subquery()
     )
+    values = {
+        "id": new_id(),
+        "user_id": attempt.user_id,
+        "attempt_id": attempt.id,
+        "object_key": artifact_key(attempt.job_id, attempt.id, request.name),
+        "name": request.name,
+        "expires_at": now + ARTIFACT_TICKET_LIFE,
+        "keep_until": now + ARTIFACT_TICKET_LIFE + _KEEP_UNCOMMITTED,
+        **promise,
+    }
+    columns = UploadTicket.__table__.c
+    row = select(*(literal(value, columns[name].type) for name, value in values.items()))
+    statement = insert(UploadTicket).from_select([*values], row.where(others < _MAX_ARTIFACTS))
     # Decided by the row as it is when it is written: it may be committed in the same moment.
     is_committed = UploadTicket.keep_until.is_(None)
     ticket = (
@@ -101,6 +96,8 @@ async def create_artifact_ticket(
             ).returning(UploadTicket)
         )
     ).one_or_none()
-    if ticket is None:
-        raise ArtifactCommittedError
-    return ticket
+    if ticket is not None:
+        return ticket
+    if (await connection.execute(select(others))).scalar_one() >= _MAX_ARTIFACTS:
+        raise UploadTooLargeError(f"An attempt can upload at most {_MAX_ARTIFACTS} files.")
+    raise ArtifactCommittedError

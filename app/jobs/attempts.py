@@ -1,6 +1,5 @@
 """Attempts: the worker reports facts, here it is decided what they mean for the job."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
@@ -31,8 +30,8 @@ from app.jobs.outcomes import (
     clean,
     end_attempt,
     fail_or_retry,
+    hash_of,
     requeue_released,
-    succeed,
 )
 from app.jobs.repository import (
     LockedAttempt,
@@ -131,35 +130,33 @@ class AttemptService:
         report: FinishRequest,
         objects: Sequence[CheckedObject] = (),
     ) -> FinishReply:
-        """End an attempt and decide what becomes of its job.
+        """End an attempt that did not succeed, and decide what becomes of its job.
 
         `objects` are files that came with the report; they become artifacts in the same moment.
-        An identical repeat changes nothing: it answers the job's status now, marked `replayed`.
+        A success is for `app.jobs.success`, unless the attempt does not run any more. An identical
+        repeat changes nothing: it answers the job's status now, marked `replayed`.
 
         Raises:
             AttemptNotFoundError, AttemptTokenError: no such attempt, or not its worker.
             AttemptSupersededError: it was taken from this worker.
             ReportConflictError: it had ended with another report.
-            TicketNotFoundError, ResultIncompleteError: what is said to be the result is not there.
+            TicketNotFoundError: a file that came with the report is not there.
         """
         locked = await self._lock(attempt_id)
         job, attempt = locked.job, locked.attempt
         check_token(self._settings, attempt.id, attempt.claim_id, token)
-        # A repeat after a restart of the worker has more lines in its log.
-        body = report.model_dump_json(exclude={"log"})
-        report_hash = hashlib.sha256(body.encode()).hexdigest()
+        report_hash = hash_of(report)
         if attempt.status != AttemptStatus.RUNNING:
             if attempt.report_hash == report_hash:
                 return FinishReply(job_status=job.status, replayed=True)
             if attempt.report_hash is not None:
                 raise ReportConflictError
             raise why_not_running(job.status, attempt.status)
-        if job.current_attempt_id != attempt.id or job.status != JobStatus.RUNNING:
+        is_current = job.current_attempt_id == attempt.id and job.status == JobStatus.RUNNING
+        if not is_current or isinstance(report, AttemptSucceeded):
             raise AttemptSupersededError
         await commit_objects(self._session, job.id, attempt.id, objects)
         match report:
-            case AttemptSucceeded():
-                ended = await succeed(self._session, locked, report, report_hash)
             case AttemptFailed():
                 await end_attempt(
                     self._session,

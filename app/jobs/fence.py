@@ -42,6 +42,7 @@ class RunningAttempt:
     id: UUID
     job_id: UUID
     user_id: UUID
+    claim_id: UUID
 
 
 def attempt_token(settings: Settings, attempt_id: UUID, claim_id: UUID) -> str:
@@ -97,7 +98,7 @@ async def find_running(
     structlog.contextvars.bind_contextvars(job_id=str(found.job_id))
     check_token(settings, found.id, found.claim_id, token)
     if is_running(found.job_status, found.status, is_current=found.is_current):
-        return RunningAttempt(found.id, found.job_id, found.user_id)
+        return RunningAttempt(found.id, found.job_id, found.user_id, found.claim_id)
     return why_not_running(found.job_status, found.status)
 
 

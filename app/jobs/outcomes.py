@@ -1,19 +1,17 @@
 """What becomes of a job when an attempt of it ends: the app decides, whoever reported it."""
 
+import hashlib
 from typing import Any
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.artifacts.keeping import drop_checkpoints
-from app.artifacts.tables import Artifact
 from app.config import Settings
-from app.jobs.errors import AttemptSupersededError, ResultIncompleteError
+from app.jobs.errors import AttemptSupersededError
 from app.jobs.lifecycle import AttemptStatus, JobStatus, retry_delay_seconds, should_retry
-from app.jobs.repository import LockedAttempt, move_attempt, move_job, seconds
+from app.jobs.repository import move_attempt, move_job, seconds
 from app.jobs.tables import Attempt, Job
-from contract.attempts import AttemptSucceeded, FailureCode
-from contract.kinds import ArtifactKind
+from contract.attempts import FailureCode, FinishRequest
 
 _MESSAGE_LIMIT = 500
 _RELEASE_SECONDS = 5.0
@@ -35,59 +33,6 @@ async def end_attempt(
     )
     if ended is None:
         raise AttemptSupersededError
-
-
-async def succeed(
-    session: AsyncSession, locked: LockedAttempt, report: AttemptSucceeded, report_hash: str
-) -> Job:
-    """The job has its result: the first artifact of the model's main kind that the report names.
-
-    Its checkpoints are of no use any more.
-
-    Raises:
-        ResultIncompleteError: what the report names was not committed, or the main one is missing.
-    """
-    job, attempt = locked.job, locked.attempt
-    rows = (
-        await session.execute(
-            select(Artifact.id, Artifact.kind, Artifact.attempt_id).where(
-                Artifact.job_id == job.id,
-                or_(Artifact.attempt_id == attempt.id, Artifact.kind == ArtifactKind.CHECKPOINT),
-            )
-        )
-    ).all()
-    committed = {row.id: row.kind for row in rows if row.attempt_id == attempt.id}
-    missing = [str(id_) for id_ in report.artifact_ids if id_ not in committed]
-    if missing:
-        raise ResultIncompleteError(
-            f"Not committed by this attempt: {', '.join(missing[:5])}. "
-            "Upload and commit every artifact before reporting success."
-        )
-    wanted = locked.main_artifact
-    main = next((i for i in report.artifact_ids if committed[i] == wanted), None)
-    if main is None:
-        raise ResultIncompleteError(
-            f"The report has no artifact of kind {wanted}, which is what {job.model_id} makes."
-        )
-    if any(row.kind == ArtifactKind.CHECKPOINT for row in rows):
-        await drop_checkpoints(session, job.id)
-    await end_attempt(
-        session, attempt, AttemptStatus.SUCCEEDED, report_hash=report_hash, metrics=report.metrics
-    )
-    return await _move(
-        session,
-        job,
-        attempt,
-        JobStatus.SUCCEEDED,
-        event_type="job.succeeded",
-        event_data={"artifacts": len(report.artifact_ids)},
-        main_artifact_id=main,
-        progress_percent=100,
-        stage="finished",
-        message=None
-        if job.cancel_requested_at is None
-        else "It had finished before the cancellation reached the worker.",
-    )
 
 
 async def fail_or_retry(  # noqa: PLR0917
@@ -186,6 +131,11 @@ async def _move(
     if moved is None:
         raise AttemptSupersededError
     return moved
+
+
+def hash_of(report: FinishRequest) -> str:
+    """What a repeat of a report is known by: a later one may have more lines in its log."""
+    return hashlib.sha256(report.model_dump_json(exclude={"log"}).encode()).hexdigest()
 
 
 def clean(value: str | None, limit: int = _MESSAGE_LIMIT) -> str | None:

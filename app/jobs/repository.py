@@ -72,20 +72,33 @@ INSERT INTO job_events (job_id, attempt_id, type, data)
 VALUES (:job_id, :attempt_id, :type, CAST(:data AS jsonb))
 """
 
-# A slot has become free: whatever of this user was waiting for one is due now. All of the user's
-# rows are locked in one order, so that two of these cannot wait for each other.
-_DUE_NOW = """
+
+def due_now(user: str) -> str:
+    """CTEs for a slot that has become free: whatever of this user was waiting for one is due.
+
+    All of the user's rows are locked in one order, so that two of these cannot wait for each other.
+
+    Args:
+        user: the user's id, as an SQL expression.
+
+    Returns:
+        `mine` and `due`; the latter has each `queue` in which the user waits, once.
+    """
+    return f"""
 mine AS (
     SELECT user_id, queue, model_id, ready_at FROM user_queue
-    WHERE user_id = :user_id ORDER BY queue, model_id FOR UPDATE
-), due AS (
+    WHERE user_id = {user} ORDER BY queue, model_id FOR UPDATE
+), made_due AS (
     UPDATE user_queue q SET ready_at = now() FROM mine
     WHERE mine.ready_at > now()
       AND (q.user_id, q.queue, q.model_id) = (mine.user_id, mine.queue, mine.model_id)
+), due AS (
+    SELECT DISTINCT queue FROM mine
 )
-SELECT DISTINCT queue FROM mine
-"""
+"""  # noqa: S608  (an expression of ours)
 
+
+_DUE_NOW = f"{due_now(':user_id')} SELECT queue FROM due"  # noqa: S608  (constants of ours)
 _RECORD = text(_INSERT_EVENT)
 _WAKE = text(f"WITH {_DUE_NOW}")
 _RECORD_AND_WAKE = text(f"WITH recorded AS ({_INSERT_EVENT}), {_DUE_NOW}")

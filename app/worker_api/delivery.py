@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Row
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.artifacts.commits import CheckedObject, check_object, commit_objects, find_tickets
 from app.artifacts.errors import TicketNotFoundError
@@ -22,6 +21,7 @@ from app.db.session import Database
 from app.errors import AppError
 from app.jobs.attempts import AttemptService
 from app.jobs.fence import RunningAttempt, find_running, require_running
+from app.jobs.success import succeed
 from app.logs import get_logger
 from app.storage.base import ObjectStore, StorageUnavailableError
 from contract.artifacts import UploadTicketRequest
@@ -83,39 +83,58 @@ async def finish_attempt(
         ReportConflictError, ResultIncompleteError: as `AttemptService.finish`.
     """
     tickets: list[Row[Any]] = []
-    log_ticket: Row[Any] | None = None
-    content = (report.log or "").encode("utf-8", "replace")
+    stored: list[CheckedObject] = []
     async with database.statements() as connection:
-        # A report that came before, or too late, is answered by `finish` alone.
+        # A report that came before, or too late, is answered by `AttemptService.finish`.
         running = await find_running(connection, settings, attempt_id, token)
-        if isinstance(running, RunningAttempt):
-            if isinstance(report, AttemptSucceeded):
-                tickets = await find_tickets(connection, attempt_id, report.artifact_ids)
-            if content:
-                log_ticket = await _ticket_for_log(connection, settings, running, content)
-    objects, stored_log = await _all(_check(store, tickets), _store_log(store, log_ticket, content))
-    async with database.transaction() as session:
-        return await AttemptService(session, settings).finish(
-            attempt_id, token, report, [*objects, *stored_log]
+        if isinstance(running, RunningAttempt) and isinstance(report, AttemptSucceeded):
+            tickets = await find_tickets(connection, attempt_id, report.artifact_ids)
+    if isinstance(running, RunningAttempt):
+        checked, written = await _all(
+            _check(store, tickets), _keep_log(database, store, settings, running, report.log)
         )
+        stored = [*checked, *written]
+        if isinstance(report, AttemptSucceeded):
+            reply = await succeed(database, running, report, stored)
+            if reply is not None:
+                return reply
+    async with database.transaction() as session:
+        return await AttemptService(session, settings).finish(attempt_id, token, report, stored)
 
 
-async def _ticket_for_log(
-    connection: AsyncConnection, settings: Settings, attempt: RunningAttempt, content: bytes
-) -> Row[Any] | None:
-    """A ticket for a run's log, if it may have one; how the run ended matters more."""
+async def _keep_log(
+    database: Database,
+    store: ObjectStore,
+    settings: Settings,
+    attempt: RunningAttempt,
+    content: str | None,
+) -> list[CheckedObject]:
+    """Put a run's log into storage, if it may have one and storage answers.
+
+    How the run ended matters more, so a failure is only logged.
+    """
+    if not content:
+        return []
+    body = content.encode("utf-8", "replace")
     request = UploadTicketRequest(
         kind=ArtifactKind.LOG,
         name=RUN_LOG,
         media_type="text/plain",
-        size_bytes=len(content),
-        sha256=hashlib.sha256(content).hexdigest(),
+        size_bytes=len(body),
+        sha256=hashlib.sha256(body).hexdigest(),
     )
     try:
-        return await create_artifact_ticket(connection, settings, attempt, request)
+        async with database.statements() as connection:
+            ticket = await create_artifact_ticket(connection, settings, attempt, request)
     except AppError as error:
         log.warning("a run's log cannot be kept", reason=error.detail)
-        return None
+        return []
+    try:
+        etag = await store.write(ticket.object_key, body, ticket.media_type)
+    except StorageUnavailableError as error:
+        log.warning("a run's log could not be stored", error=str(error))
+        return []
+    return [CheckedObject.of(ticket, etag)]
 
 
 async def _check(store: ObjectStore, tickets: list[Row[Any]]) -> list[CheckedObject]:
@@ -140,17 +159,3 @@ async def _all(*works: Coroutine[Any, Any, T]) -> list[T]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         raise
-
-
-async def _store_log(
-    store: ObjectStore, ticket: Row[Any] | None, content: bytes
-) -> list[CheckedObject]:
-    """Put a run's log into storage. How a run ended matters more: without a store it has none."""
-    if ticket is None:
-        return []
-    try:
-        etag = await store.write(ticket.object_key, content, ticket.media_type)
-    except StorageUnavailableError as error:
-        log.warning("a run's log could not be stored", error=str(error))
-        return []
-    return [CheckedObject.of(ticket, etag)]

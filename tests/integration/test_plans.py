@@ -20,7 +20,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts.principal import Principal
 from app.accounts.roles import Role
+from app.artifacts.commits import CheckedObject, find_tickets
 from app.artifacts.keeping import drop_checkpoints, find_unkept, let_go
+from app.artifacts.tickets import create_artifact_ticket
 from app.catalog.known import KnownModels
 from app.config import Settings
 from app.db.base import new_id
@@ -28,6 +30,7 @@ from app.db.session import Database
 from app.jobs.admission import admit_jobs
 from app.jobs.attempts import AttemptService
 from app.jobs.creation import Draft, JobWriter
+from app.jobs.fence import require_running
 from app.jobs.lifecycle import JobStatus
 from app.jobs.moving import LeftBehind, find_left_behind, follow
 from app.jobs.poll import JobReader
@@ -42,8 +45,11 @@ from app.jobs.repository import (
 )
 from app.jobs.schemas import JobFilters
 from app.jobs.service import list_jobs
+from app.jobs.success import end_with_success
 from app.queueing.dispatcher import Dispatcher
-from contract.attempts import ClaimRequest
+from contract.artifacts import UploadTicketRequest
+from contract.attempts import AttemptSucceeded, ClaimRequest
+from contract.kinds import ArtifactKind
 from tests.support.jobs import end_lease
 from tests.support.many_jobs import busiest_user, make_many_jobs
 
@@ -190,7 +196,24 @@ async def test_an_attempt_from_claim_to_rescue(crowd: Crowd, settings: Settings)
     with recorder.listening(database):
         async with database.transaction() as session:
             claim = ClaimRequest(worker_name="many-1", claim_id=new_id())
-            await AttemptService(session, settings).claim(attempt_id, claim)
+            claimed = await AttemptService(session, settings).claim(attempt_id, claim)
+        async with database.statements() as connection:
+            attempt = await require_running(connection, settings, attempt_id, claimed.token)
+            promise = UploadTicketRequest(
+                kind=ArtifactKind.MODEL_3D,
+                name="model.glb",
+                media_type="model/gltf-binary",
+                size_bytes=12,
+                sha256="0" * 64,
+            )
+            ticket = await create_artifact_ticket(connection, settings, attempt, promise)
+            await find_tickets(connection, attempt_id, [ticket.id])
+        async with AsyncSession(database.engine) as session:
+            report = AttemptSucceeded(artifact_ids=[ticket.id])
+            stored = [CheckedObject.of(ticket, "etag")]
+            connection = await session.connection()
+            assert await end_with_success(connection, attempt, report, stored) is not None
+            await session.rollback()
         await end_lease(database, attempt_id)
         async with database.transaction() as session:
             assert await take_over(session, settings, attempt_id)

@@ -18,10 +18,12 @@ from app.config import Settings
 from app.db.session import Database
 from app.errors import AppError
 from app.jobs.attempts import AttemptService
+from app.jobs.fence import require_running
 from app.jobs.recovery import take_over
 from app.jobs.service import cancel_job
+from app.jobs.success import end_with_success
 from app.queueing.dispatcher import Dispatcher
-from contract.attempts import AttemptFailed, AttemptHeartbeat, JobSpec
+from contract.attempts import AttemptFailed, AttemptHeartbeat, AttemptSucceeded, JobSpec
 from tests.support.jobs import attempts_of, dispatch, end_lease
 from tests.support.people import People, Person
 from tests.support.worker import FakeWorker
@@ -82,8 +84,18 @@ async def running(
 
 
 @pytest.fixture
-def steps(running: JobSpec, ada: Person, settings: Settings, people: People) -> dict[str, Step]:
+async def steps(
+    running: JobSpec, ada: Person, settings: Settings, worker: FakeWorker, database: Database
+) -> dict[str, Step]:
     """What may happen to the running attempt."""
+    success = AttemptSucceeded(artifact_ids=[await worker.upload(running)])
+    async with database.statements() as connection:
+        attempt = await require_running(
+            connection, settings, running.attempt_id, running.attempt_token
+        )
+
+    async def succeed(session: AsyncSession) -> Any:
+        return await end_with_success(await session.connection(), attempt, success)
 
     async def finish(session: AsyncSession) -> Any:
         return await AttemptService(session, settings).finish(
@@ -105,7 +117,13 @@ def steps(running: JobSpec, ada: Person, settings: Settings, people: People) -> 
         principal = Principal(ada.id, organisation.scalar_one(), ada.username, Role.OPERATOR)
         return await cancel_job(session, principal, running.job_id)
 
-    return {"finish": finish, "rescue": rescue, "heartbeat": heartbeat, "cancel": cancel}
+    return {
+        "finish": finish,
+        "succeed": succeed,
+        "rescue": rescue,
+        "heartbeat": heartbeat,
+        "cancel": cancel,
+    }
 
 
 async def test_finish_before_rescue(
@@ -191,3 +209,54 @@ async def test_identical_reports_at_once(
 
     assert (first.replayed, second.replayed) == (False, True)
     assert (await ada.events(running.job_id)).count("job.failed") == 1
+
+
+async def test_success_before_rescue(
+    running: JobSpec, steps: dict[str, Step], database: Database, ada: Person
+) -> None:
+    """A result that is first stays, though the lease was over."""
+    await end_lease(database, running.attempt_id)
+
+    _, rescued = await race(database, steps["succeed"], steps["rescue"])
+
+    assert rescued is None
+    assert (await attempts_of(database, running.job_id))[0].status == "SUCCEEDED"
+    assert (await ada.get(running.job_id))["status"] == "SUCCEEDED"
+
+
+async def test_rescue_before_success(
+    running: JobSpec, steps: dict[str, Step], database: Database, ada: Person
+) -> None:
+    """A zombie's success after the rescue changes nothing: it sees what it waited for."""
+    await end_lease(database, running.attempt_id)
+
+    rescued, refused = await race(database, steps["rescue"], steps["succeed"])
+
+    assert rescued.status == "QUEUED"
+    assert refused is None
+    assert (await attempts_of(database, running.job_id))[0].status == "LOST"
+    job = await ada.get(running.job_id)
+    assert job["status"] == "QUEUED"
+    assert "job.succeeded" not in await ada.events(running.job_id)
+
+
+async def test_cancel_before_success(
+    running: JobSpec, steps: dict[str, Step], database: Database, ada: Person
+) -> None:
+    """A result that was already there when somebody asked to cancel is kept, and says so."""
+    await race(database, steps["cancel"], steps["succeed"])
+
+    job = await ada.get(running.job_id)
+    assert job["status"] == "SUCCEEDED"
+    assert "before the cancellation" in job["message"]
+
+
+async def test_success_twice_at_once(
+    running: JobSpec, steps: dict[str, Step], database: Database, ada: Person
+) -> None:
+    """The same success sent twice at once ends the job once."""
+    first, second = await race(database, steps["succeed"], steps["succeed"])
+
+    assert first is not None
+    assert second is None
+    assert (await ada.events(running.job_id)).count("job.succeeded") == 1
