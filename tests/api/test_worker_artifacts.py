@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from contract.attempts import JobSpec
 from tests.support.people import JOBS, People, png_bytes
@@ -236,3 +237,22 @@ async def test_json_that_is_none(stage: Stage, spec: JobSpec, data: bytes) -> No
         media_type="application/json",
     )
     assert "is not valid JSON" in body["detail"]
+
+
+async def test_too_many_files(stage: Stage, spec: JobSpec) -> None:
+    """An attempt may ask for a thousand files, for one of them again, and for no other."""
+    first = (await stage.worker.ticket(spec, name="file-0.glb")).json()
+    async with stage.database.transaction() as session:
+        await session.execute(
+            text(
+                "INSERT INTO upload_tickets (id, user_id, attempt_id, object_key, kind, name,"
+                " media_type, size_bytes, sha256, expires_at)"
+                " SELECT gen_random_uuid(), user_id, attempt_id, object_key || n, kind, name || n,"
+                " media_type, size_bytes, sha256, expires_at"
+                " FROM upload_tickets, generate_series(1, 999) n WHERE id = :id"
+            ),
+            {"id": first["ticket_id"]},
+        )
+    body = assert_problem(await stage.worker.ticket(spec, name="more.glb"), 413, "UPLOAD_TOO_LARGE")
+    assert "at most 1000 files" in body["detail"]
+    assert (await stage.worker.ticket(spec, name="file-0.glb")).status_code == 200
