@@ -37,7 +37,7 @@ from app.db.session import Database  # noqa: E402
 from app.db.signals import Signals  # noqa: E402
 from app.initial_data import seed  # noqa: E402
 from app.jobs.admission import admit_jobs  # noqa: E402
-from app.jobs.attempts import AttemptService  # noqa: E402
+from app.jobs.claiming import take  # noqa: E402
 from app.jobs.creation import Draft, JobWriter  # noqa: E402
 from app.jobs.lifecycle import JobStatus  # noqa: E402
 from app.jobs.poll import JobReader  # noqa: E402
@@ -123,7 +123,7 @@ async def calls(platform: Platform, connection: Any) -> dict[str, Call]:
     async def claim() -> None:
         async with platform.undone() as session:
             request = ClaimRequest(worker_name="many-1", claim_id=new_id())
-            await AttemptService(session, platform.settings).claim(attempt_id, request)
+            await take(await session.connection(), platform.settings, attempt_id, request)
 
     async def list_own() -> None:
         async with platform.database.transaction() as session:

@@ -1,14 +1,15 @@
 """Which artifacts of a job people see, and which an attempt begins with."""
 
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import and_, or_, select
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import Row, and_, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from app.artifacts.tables import Artifact
 from app.jobs.lifecycle import JobStatus
-from app.jobs.tables import Attempt, Job
+from app.jobs.tables import Job
 from contract.kinds import ArtifactKind
 
 
@@ -38,27 +39,25 @@ async def visible_artifacts(session: AsyncSession, job: Job) -> Sequence[Artifac
 
 
 async def find_given(
-    session: AsyncSession, attempt: Attempt
-) -> tuple[list[Artifact], Artifact | None]:
-    """The job's inputs, and the newest checkpoint of its other attempts, to go on from."""
-    found = (
-        await session.execute(
-            select(Artifact)
-            .where(
-                Artifact.job_id == attempt.job_id,
-                or_(
-                    Artifact.attempt_id.is_(None),
-                    and_(
-                        Artifact.kind == ArtifactKind.CHECKPOINT,
-                        Artifact.attempt_id != attempt.id,
-                    ),
-                ),
-            )
-            .order_by(Artifact.parameter, Artifact.created_at.desc())
+    connection: AsyncConnection, job_id: UUID, attempt_id: UUID
+) -> tuple[list[Row[Any]], Row[Any] | None]:
+    """The job's inputs, and the newest checkpoint of its other attempts, to go on from.
+
+    Both with the columns of `Artifact`.
+    """
+    found = await connection.execute(
+        select(Artifact)
+        .where(
+            Artifact.job_id == job_id,
+            or_(
+                Artifact.attempt_id.is_(None),
+                and_(Artifact.kind == ArtifactKind.CHECKPOINT, Artifact.attempt_id != attempt_id),
+            ),
         )
-    ).scalars()
-    inputs: list[Artifact] = []
-    checkpoint = None
+        .order_by(Artifact.parameter, Artifact.created_at.desc())
+    )
+    inputs: list[Row[Any]] = []
+    checkpoint: Row[Any] | None = None
     for artifact in found:
         if artifact.attempt_id is None:
             inputs.append(artifact)

@@ -1,7 +1,6 @@
 """Attempts: the worker reports facts, here it is decided what they mean for the job."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import assert_never
 from uuid import UUID
 
@@ -9,8 +8,6 @@ from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.artifacts.commits import CheckedObject, commit_objects
-from app.artifacts.service import find_given, find_result
-from app.artifacts.tables import Artifact
 from app.config import Settings
 from app.db.session import signal_after_commit
 from app.db.signals import Channel, Signal
@@ -19,9 +16,8 @@ from app.jobs.errors import (
     AttemptSupersededError,
     ReportConflictError,
 )
-from app.jobs.fence import attempt_token, check_token, is_running, why_not_running
+from app.jobs.fence import check_token, is_running, why_not_running
 from app.jobs.lifecycle import (
-    GRACE_SECONDS,
     AttemptStatus,
     JobStatus,
 )
@@ -36,8 +32,6 @@ from app.jobs.outcomes import (
 from app.jobs.repository import (
     LockedAttempt,
     lock_job_of_attempt,
-    move_attempt,
-    move_job,
     seconds,
 )
 from app.jobs.tables import Attempt, Job
@@ -48,7 +42,6 @@ from contract.attempts import (
     AttemptHeartbeatReply,
     AttemptReleased,
     AttemptSucceeded,
-    ClaimRequest,
     FinishReply,
     FinishRequest,
 )
@@ -56,50 +49,12 @@ from contract.attempts import (
 _LOG_TAIL_LIMIT = 20_000
 
 
-@dataclass(frozen=True)
-class ClaimedAttempt:
-    """A running attempt with all that its worker has to know."""
-
-    job: Job
-    attempt: Attempt
-    pipeline: str
-    inputs: list[Artifact]
-    checkpoint: Artifact | None
-    original: tuple[Artifact | None, Artifact | None]
-    """Of a job that makes another one again: that one's main artifact, and its manifest."""
-    token: str
-
-
 class AttemptService:
-    """What a worker may do with one attempt, each within the caller's transaction."""
+    """What the worker of a claimed attempt may do, each within the caller's transaction."""
 
     def __init__(self, session: AsyncSession, settings: Settings) -> None:
         self._session = session
         self._settings = settings
-
-    async def claim(self, attempt_id: UUID, request: ClaimRequest) -> ClaimedAttempt:
-        """Give a worker the right to run an attempt, for as long as it keeps the lease alive.
-
-        The same claim again (same `claim_id`) answers the same token, and extends the lease.
-
-        Raises:
-            AttemptNotFoundError: there is no such attempt.
-            AttemptSupersededError: another claim was first, or the job has gone on without it.
-            AttemptGoneError: the job was cancelled or has expired.
-        """
-        locked = await self._lock(attempt_id)
-        job, attempt = locked.job, locked.attempt
-        repeated = attempt.status == AttemptStatus.RUNNING and attempt.claim_id == request.claim_id
-        if repeated:
-            await self._extend_lease(attempt)
-        else:
-            attempt, job = await self._start(job, attempt, request)
-        inputs, checkpoint = await find_given(self._session, attempt)
-        original: tuple[Artifact | None, Artifact | None] = (None, None)
-        if job.reproduces is not None:
-            original = await find_result(self._session, job.reproduces)
-        token = attempt_token(self._settings, attempt_id, request.claim_id)
-        return ClaimedAttempt(job, attempt, locked.pipeline, inputs, checkpoint, original, token)
 
     async def heartbeat(
         self, attempt_id: UUID, token: str, heartbeat: AttemptHeartbeat
@@ -225,36 +180,3 @@ class AttemptService:
         if not is_running(job.status, attempt.status, is_current=is_current):
             raise why_not_running(job.status, attempt.status)
         return job, attempt
-
-    async def _start(
-        self, job: Job, attempt: Attempt, request: ClaimRequest
-    ) -> tuple[Attempt, Job]:
-        if attempt.status != AttemptStatus.DISPATCHED or job.current_attempt_id != attempt.id:
-            raise why_not_running(job.status, attempt.status)
-        running = await move_attempt(
-            self._session,
-            attempt.id,
-            AttemptStatus.RUNNING,
-            expected={AttemptStatus.DISPATCHED},
-            worker_name=request.worker_name,
-            claim_id=request.claim_id,
-            started_at=func.now(),
-            lease_expires_at=func.now() + seconds(self._settings.lease_seconds),
-            deadline_at=func.now() + seconds(attempt.time_limit_seconds + GRACE_SECONDS),
-        )
-        started = await move_job(
-            self._session,
-            job.id,
-            JobStatus.RUNNING,
-            expected={JobStatus.QUEUED},
-            attempt_id=attempt.id,
-            event_type="job.started",
-            event_data={"worker": request.worker_name, "attempt": attempt.number},
-            started_at=func.now(),
-            progress_percent=0,
-            stage="starting",
-            message=None,
-        )
-        if running is None or started is None:
-            raise why_not_running(job.status, attempt.status)
-        return running, started

@@ -1,4 +1,6 @@
-"""Queries of jobs and attempts, and the one gate through which their status changes.
+"""Queries of jobs and attempts, and the gate through which their status changes.
+
+A start and a success have gates of their own, `app.jobs.claiming` and `app.jobs.success`.
 
 Locks are always taken in the order job, attempt, user queue, so that no two transactions can wait
 for each other.
@@ -59,9 +61,8 @@ _LOOK = (
 
 # Rows are locked in the order they are named, and read as they are once the locks are granted.
 _LOCK = (
-    select(Job, Attempt, Model.pipeline, Model.main_artifact)
+    select(Job, Attempt)
     .join(Attempt, Attempt.job_id == Job.id)
-    .join(Model, Model.id == Job.model_id)
     .where(Attempt.id == bindparam("attempt_id"))
     .with_for_update(of=[Job, Attempt])
     .execution_options(populate_existing=True)
@@ -155,7 +156,7 @@ async def move_job(
     attempt_id: UUID | None = None,
     **values: Any,
 ) -> Job | None:
-    """The gate: compare-and-set of a job's status; nothing else assigns it.
+    """The gate: compare-and-set of a job's status.
 
     The event is written in the same transaction. A job that ends or goes back to the queue gives
     its slot free and wakes its user's queue; one that ends gets its times of completion and expiry.
@@ -279,12 +280,10 @@ async def lock_job(session: AsyncSession, job_id: UUID) -> Job | None:
 
 
 class LockedAttempt(NamedTuple):
-    """An attempt and its job, both locked, and what their model makes of them."""
+    """An attempt and its job, both locked."""
 
     job: Job
     attempt: Attempt
-    pipeline: str
-    main_artifact: str
 
 
 async def lock_job_of_attempt(session: AsyncSession, attempt_id: UUID) -> LockedAttempt | None:

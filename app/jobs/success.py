@@ -2,7 +2,7 @@
 
 It is a gate like `move_job`, for this one transition: a compare-and-set that checks the fence and
 writes the events in the same moment. As one statement it is a transaction of its own and a single
-round trip, where the general way takes nine (docs/decisions/0020).
+round trip (docs/decisions/0020).
 """
 
 import json

@@ -29,7 +29,7 @@ def _sql_list(values: Iterable[str]) -> str:
 class Job(Base):
     """What a user asked for. Its row is also the outbox: whatever is QUEUED is to be dispatched.
 
-    `status` is assigned by `app.jobs.repository.move_job` alone.
+    `status` is assigned by three gates alone: `move_job`, `app.jobs.claiming`, `app.jobs.success`.
     """
 
     __tablename__ = "jobs"
@@ -132,7 +132,7 @@ class Job(Base):
 class Attempt(Base):
     """One execution of a job. Its id is the RQ job's id.
 
-    `status` is assigned by `app.jobs.repository` alone.
+    `status` is assigned by the gates of `app.jobs.repository`, `claiming` and `success` alone.
     """
 
     __tablename__ = "attempts"

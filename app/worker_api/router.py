@@ -1,10 +1,11 @@
 """Routes for workers (`/worker/v1`): they report facts, each for one attempt."""
 
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import structlog
 from fastapi import APIRouter, Body, Depends, Header
+from sqlalchemy import Row
 
 from app.accounts.dependencies import CurrentWorker
 from app.accounts.errors import ForbiddenError, NotAuthenticatedError
@@ -20,7 +21,9 @@ from app.artifacts.tickets import ARTIFACT_TICKET_LIFE, create_artifact_ticket
 from app.config import Settings
 from app.db.session import DatabaseDependency, SessionDependency
 from app.errors import InvalidRequestError
-from app.jobs.attempts import AttemptService, ClaimedAttempt
+from app.jobs.attempts import AttemptService
+from app.jobs.claiming import ClaimedAttempt
+from app.jobs.claiming import claim as claim_attempt
 from app.jobs.errors import (
     AttemptGoneError,
     AttemptNotFoundError,
@@ -114,18 +117,14 @@ async def claim(
     store: StoreDependency,
 ) -> JobSpec:
     """The right to run an attempt, with all that is needed for it. Repeat it freely."""
-    async with database.transaction() as session:
-        claimed = await AttemptService(session, settings).claim(attempt_id, body)
-    structlog.contextvars.bind_contextvars(job_id=str(claimed.job.id))
-    return _job_spec(claimed, settings, store)
+    return _job_spec(await claim_attempt(database, settings, attempt_id, body), settings, store)
 
 
 def _job_spec(claimed: ClaimedAttempt, settings: Settings, store: ObjectStore) -> JobSpec:
-    job, attempt = claimed.job, claimed.attempt
-    assert attempt.lease_expires_at is not None
+    row = claimed.row
 
-    def downloadable(artifact: Artifact) -> InputFile:
-        seconds = max(settings.download_url_seconds, attempt.time_limit_seconds)
+    def downloadable(artifact: Artifact | Row[Any]) -> InputFile:
+        seconds = max(settings.download_url_seconds, row.time_limit_seconds)
         return InputFile(
             parameter=artifact.parameter or artifact.name,
             object_name=artifact.object_key,
@@ -137,31 +136,31 @@ def _job_spec(claimed: ClaimedAttempt, settings: Settings, store: ObjectStore) -
 
     reproduction = None
     main, manifest = claimed.original
-    if job.reproduces is not None and main is not None and main.sha256 is not None:
+    if row.reproduces is not None and main is not None and main.sha256 is not None:
         reproduction = Reproduction(
-            of=job.reproduces,
+            of=row.reproduces,
             kind=ArtifactKind(main.kind),
             sha256=main.sha256,
             manifest=downloadable(manifest) if manifest else None,
         )
     return JobSpec(
-        attempt_id=attempt.id,
-        job_id=job.id,
-        attempt=attempt.number,
-        model_id=job.model_id,
-        model_version=job.model_version,
-        pipeline=claimed.pipeline,
-        params=job.input_params,
-        prompt=job.prompt,
+        attempt_id=claimed.id,
+        job_id=row.job_id,
+        attempt=row.number,
+        model_id=row.model_id,
+        model_version=row.model_version,
+        pipeline=row.pipeline,
+        params=row.input_params,
+        prompt=row.prompt,
         inputs=[downloadable(artifact) for artifact in claimed.inputs],
         checkpoint=downloadable(claimed.checkpoint) if claimed.checkpoint else None,
         reproduction=reproduction,
-        time_limit_seconds=attempt.time_limit_seconds,
+        time_limit_seconds=row.time_limit_seconds,
         lease_seconds=settings.lease_seconds,
         heartbeat_seconds=settings.heartbeat_seconds,
-        lease_expires_at=attempt.lease_expires_at,
+        lease_expires_at=row.lease_expires_at,
         attempt_token=claimed.token,
-        traceparent=job.traceparent,
+        traceparent=row.traceparent,
     )
 
 

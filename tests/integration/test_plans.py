@@ -28,7 +28,7 @@ from app.config import Settings
 from app.db.base import new_id
 from app.db.session import Database
 from app.jobs.admission import admit_jobs
-from app.jobs.attempts import AttemptService
+from app.jobs.claiming import claim
 from app.jobs.creation import Draft, JobWriter
 from app.jobs.fence import require_running
 from app.jobs.lifecycle import JobStatus
@@ -194,9 +194,8 @@ async def test_an_attempt_from_claim_to_rescue(crowd: Crowd, settings: Settings)
     database, recorder = crowd.database, Recorder()
     attempt_id = crowd.ids["attempt"]
     with recorder.listening(database):
-        async with database.transaction() as session:
-            claim = ClaimRequest(worker_name="many-1", claim_id=new_id())
-            claimed = await AttemptService(session, settings).claim(attempt_id, claim)
+        request = ClaimRequest(worker_name="many-1", claim_id=new_id())
+        claimed = await claim(database, settings, attempt_id, request)
         async with database.statements() as connection:
             attempt = await require_running(connection, settings, attempt_id, claimed.token)
             promise = UploadTicketRequest(
