@@ -111,9 +111,7 @@ class JobReader:
             JobNotFoundError, ForbiddenError
             asyncpg.PostgresError, asyncpg.InterfaceError, OSError: the database is away or busy.
         """
-        row = await self._rows.get(job_id)
-        service.require_readable(principal, row)
-        assert row is not None
+        row = await self.require_readable(principal, job_id)
         previews = self._previews(row)
         urls = [preview.url for preview in previews]
         estimate, eta_seconds = await self._estimate_if_possible(row)
@@ -139,6 +137,15 @@ class JobReader:
                 self._answers.clear()
             self._answers[job_id] = (basis, look)
         return look
+
+    async def require_readable(self, principal: Principal, job_id: UUID) -> JobRow:
+        """The row of a job that the principal may read.
+
+        Raises:
+            JobNotFoundError, ForbiddenError
+            asyncpg.PostgresError, asyncpg.InterfaceError, OSError: the database is away or busy.
+        """
+        return service.require_readable(principal, await self._rows.get(job_id))
 
     async def _fetch_rows(self, job_ids: Sequence[UUID]) -> Mapping[UUID, JobRow]:
         live_seconds = self._settings.worker_live_seconds

@@ -177,14 +177,15 @@ async def job_events(  # noqa: PLR0917
 ) -> Response:
     """The job's events in order; as a stream they are replayed after `Last-Event-ID` and go on."""
     after = int(last_event_id) if last_event_id else after
-    async with database.transaction() as session:
-        await service.get_job(session, principal, job_id)
-        if "text/event-stream" not in request.headers.get("accept", ""):
+    reader: JobReader = request.app.state.job_reader
+    await reader.require_readable(principal, job_id)
+    if "text/event-stream" not in request.headers.get("accept", ""):
+        async with database.transaction() as session:
             events = await find_events(
                 session, job_id, after=after, type_pattern=event_type, limit=limit
             )
-            listing = EventList(items=[EventOut.of(event) for event in events])
-            return Response(listing.model_dump_json(), media_type="application/json")
+        listing = EventList(items=[EventOut.of(event) for event in events])
+        return Response(listing.model_dump_json(), media_type="application/json")
     watchers: Watchers = request.app.state.watchers
     watchers.check(principal.user_id)  # an error can only be answered before the stream begins
 

@@ -1,6 +1,7 @@
 """What a user may do with jobs: read, cancel, retry."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 from uuid import UUID
 
 from sqlalchemy import func, select, update
@@ -24,14 +25,19 @@ from app.jobs.repository import (
     move_job,
     record_event,
 )
+from app.jobs.rows import JobRow
 from app.jobs.schemas import JobFilters
 from app.jobs.tables import Attempt, Job
+
+AnyJob = TypeVar("AnyJob", Job, JobRow)
 
 _CLOCK_SECONDS = 86400.0
 """Ids have the time of the API's clock, rows that of the database; no clock is so far off."""
 
 
-def _require(principal: Principal, job: Job | None, *, own: Permission, any_: Permission) -> Job:
+def _require(
+    principal: Principal, job: AnyJob | None, *, own: Permission, any_: Permission
+) -> AnyJob:
     """The job, if the principal may do this to it.
 
     Raises:
@@ -47,7 +53,7 @@ def _require(principal: Principal, job: Job | None, *, own: Permission, any_: Pe
     return job
 
 
-def require_readable(principal: Principal, job: Job | None) -> Job:
+def require_readable(principal: Principal, job: AnyJob | None) -> AnyJob:
     """The job, if the principal may read it; see `_require`."""
     return _require(principal, job, own=Permission.READ_OWN_JOBS, any_=Permission.READ_ALL_JOBS)
 
