@@ -52,7 +52,7 @@ class Verdicts:
                 FailureCode.OUT_OF_MEMORY,
                 "The machine's memory was not enough, even with nothing else loaded. "
                 "Ask for less (a lower resolution, say), or use a machine with more.",
-                permanent=False,
+                permanent=True,
             )
         log.error("run.crashed", kind=ended.kind, message=ended.message)
         return self.failed(

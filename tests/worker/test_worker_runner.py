@@ -138,7 +138,7 @@ def test_what_cannot_run_here_is_released(
         (["fail", ["bad code", "What.", True]], "PIPELINE_ERROR", False, "unexpected"),
         (["crash", "at /home/x"], "PIPELINE_ERROR", False, "unexpected ZeroDivisionError"),
         (["exit", 0], "PIPELINE_ERROR", False, "unexpected SystemExit"),
-        (["exhaust_memory", 3], "OUT_OF_MEMORY", False, "memory"),
+        (["exhaust_memory", 3], "OUT_OF_MEMORY", True, "memory"),
         (["hand_over", "none.png"], "INVALID_OUTPUT", False, "does not exist"),
         (["hand_over", "run.log"], "INVALID_OUTPUT", False, "name of the run's log"),
         (["hand_over", "ä b.png"], "INVALID_OUTPUT", False, "not allowed"),

@@ -89,7 +89,8 @@ def load(settings: Settings) -> DiffusionModel:
         raise PipelineError(
             "WEIGHTS_UNREADABLE",
             f"DREAMFUSION_MODEL ({_shown(source)}) cannot be loaded: {first}",
-            permanent=False,
+            # The hub may only be out of reach just now.
+            permanent=settings.folder is not None,
         ) from error
     _check(parts, source)
     wanted = device.type == "cuda" if settings.compile is None else settings.compile
@@ -191,7 +192,7 @@ def _check(parts: dict[str, Any], source: str) -> None:
             "WEIGHTS_UNSUITABLE",
             f"DREAMFUSION_MODEL ({_shown(source)}) is no text-to-image model of the Stable "
             f"Diffusion 1 or 2 family: {problem}.",
-            permanent=False,
+            permanent=True,
         )
 
 

@@ -16,7 +16,7 @@ class DreamFusionPipeline(Pipeline):
     """Text to textured, watertight GLB, by score distillation."""
 
     name: ClassVar[str] = "dreamfusion"
-    version: ClassVar[str] = "1.0.0"
+    version: ClassVar[str] = "1.1.0"
     cancel_grace_seconds: ClassVar[float] = 20.0
     """A cancelled run keeps its mesh so far."""
 
