@@ -82,16 +82,15 @@ async def finish_attempt(
         AttemptNotFoundError, AttemptTokenError, AttemptSupersededError, AttemptGoneError,
         ReportConflictError, ResultIncompleteError: as `AttemptService.finish`.
     """
-    tickets: list[Row[Any]] = []
     stored: list[CheckedObject] = []
     async with database.statements() as connection:
         # A report that came before, or too late, is answered by `AttemptService.finish`.
         running = await find_running(connection, settings, attempt_id, token)
-        if isinstance(running, RunningAttempt) and isinstance(report, AttemptSucceeded):
-            tickets = await find_tickets(connection, attempt_id, report.artifact_ids)
     if isinstance(running, RunningAttempt):
+        named = report.artifact_ids if isinstance(report, AttemptSucceeded) else []
         checked, written = await _all(
-            _check(store, tickets), _keep_log(database, store, settings, running, report.log)
+            _check_named(database, store, running, named),
+            _keep_log(database, store, settings, running, report.log),
         )
         stored = [*checked, *written]
         if isinstance(report, AttemptSucceeded):
@@ -135,6 +134,17 @@ async def _keep_log(
         log.warning("a run's log could not be stored", error=str(error))
         return []
     return [CheckedObject.of(ticket, etag)]
+
+
+async def _check_named(
+    database: Database, store: ObjectStore, attempt: RunningAttempt, named: list[UUID]
+) -> list[CheckedObject]:
+    """Check the files that a report names, but for those that are committed already."""
+    if not named:
+        return []
+    async with database.statements() as connection:
+        tickets = await find_tickets(connection, attempt.id, named)
+    return await _check(store, tickets)
 
 
 async def _check(store: ObjectStore, tickets: list[Row[Any]]) -> list[CheckedObject]:
