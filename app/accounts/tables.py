@@ -22,9 +22,13 @@ class Organisation(Base):
     """A tenant: what one organisation has, no other can see."""
 
     __tablename__ = "organisations"
+    __table_args__ = (CheckConstraint("retention_days >= 1", name="retention_days"),)
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     name: Mapped[str] = mapped_column(unique=True)
+    retention_days: Mapped[int | None] = mapped_column(
+        doc="how long files of ended jobs are kept; NULL leaves it to each model"
+    )
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

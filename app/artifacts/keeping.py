@@ -76,6 +76,14 @@ async def find_unkept(session: AsyncSession, limit: int) -> list[str]:
     )
 
 
+async def find_unknown(session: AsyncSession, keys: Sequence[str]) -> set[str]:
+    """Those of some objects' keys for which there has never been a ticket, or is none any more."""
+    known = await session.execute(
+        select(UploadTicket.object_key).where(UploadTicket.object_key.in_(keys))
+    )
+    return set(keys).difference(known.scalars())
+
+
 async def forget(session: AsyncSession, keys: list[str]) -> None:
     """Drop the tickets of deleted objects, unless they were asked for again meanwhile."""
     await session.execute(

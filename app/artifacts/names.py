@@ -9,6 +9,9 @@ _ONLY_EXTENSION = re.compile(r"\.[A-Za-z0-9]{1,10}")
 _MAX_LENGTH = 100
 _MAX_EXTENSION = 10
 
+PREFIXES = ("jobs/", "uploads/")
+"""What all our keys begin with."""
+
 
 def safe_file_name(name: str) -> str:
     """A file name with nothing in it that a path, URL or header could misread.

@@ -29,6 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.accounts.tables import Organisation
 from app.catalog.tables import Model
 from app.db.session import Database, signal_after_commit
 from app.db.signals import Channel, Signal
@@ -185,8 +186,11 @@ async def move_job(
     elif target in FINAL_JOB_STATUSES:
         changes["slot"] = None
         if target is not JobStatus.EXPIRED:
-            retention_days = (
-                select(Model.retention_days).where(Model.id == Job.model_id).scalar_subquery()
+            retention_days = func.coalesce(
+                select(Organisation.retention_days)
+                .where(Organisation.id == Job.organisation_id)
+                .scalar_subquery(),
+                select(Model.retention_days).where(Model.id == Job.model_id).scalar_subquery(),
             )
             changes["completed_at"] = func.now()
             changes["expires_at"] = func.now() + retention_days * seconds(86400)

@@ -31,10 +31,12 @@ from contract.attempts import AttemptSucceeded, FinishReply
 # A checkpoint that comes only now is not made an artifact: nobody will go on from it.
 _SUCCEED = text(f"""
 WITH found AS MATERIALIZED (
-    SELECT job.id, job.model_id, job.cancel_requested_at, model.main_artifact, model.retention_days
+    SELECT job.id, job.model_id, job.cancel_requested_at, model.main_artifact,
+        coalesce(organisation.retention_days, model.retention_days) AS retention_days
     FROM attempts attempt
     JOIN jobs job ON job.id = attempt.job_id
     JOIN models model ON model.id = job.model_id
+    JOIN organisations organisation ON organisation.id = job.organisation_id
     WHERE attempt.id = :attempt_id AND attempt.claim_id = :claim_id
       AND attempt.status = 'RUNNING' AND job.status = 'RUNNING'
       AND job.current_attempt_id = attempt.id

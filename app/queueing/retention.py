@@ -4,6 +4,10 @@ A crash between the two leaves objects, never a row that promises what is gone. 
 list of every object there ever was a permission for, so nothing can be forgotten.
 """
 
+from dataclasses import dataclass
+
+from sqlalchemy import text
+
 from app.artifacts.keeping import find_unkept, forget, let_go
 from app.db.session import Database
 from app.jobs.lifecycle import JobStatus
@@ -14,6 +18,46 @@ from app.storage.base import ObjectStore
 log = get_logger(__name__)
 
 _BATCH = 200
+
+_DUE = text("""
+WITH due AS (
+    SELECT id FROM jobs
+    WHERE expires_at < now() AND status IN ('SUCCEEDED', 'FAILED', 'CANCELLED')
+), left_behind AS (
+    SELECT object_key FROM artifacts WHERE job_id IN (SELECT id FROM due)
+    EXCEPT
+    SELECT artifacts.object_key FROM artifacts JOIN jobs ON jobs.id = artifacts.job_id
+    WHERE jobs.status <> 'EXPIRED' AND jobs.id NOT IN (SELECT id FROM due)
+      AND artifacts.object_key IN (
+        SELECT object_key FROM artifacts WHERE job_id IN (SELECT id FROM due))
+), gone AS (
+    SELECT object_key, size_bytes FROM upload_tickets
+    WHERE keep_until < now() OR object_key IN (SELECT object_key FROM left_behind)
+)
+SELECT (SELECT count(*) FROM due) AS jobs, count(*) AS objects,
+    coalesce(sum(size_bytes), 0)::bigint AS bytes
+FROM gone
+""")
+
+
+@dataclass(frozen=True)
+class Due:
+    """What retention would do now, if it ran until nothing is left to do."""
+
+    jobs: int
+    objects: int
+    bytes: int
+
+
+async def preview(database: Database) -> Due:
+    """What is due now; nothing is changed.
+
+    Objects are those that the jobs leave behind, and those that nobody has used in time. An upload
+    of unknown size counts as empty.
+    """
+    async with database.transaction() as session:
+        row = (await session.execute(_DUE)).one()
+    return Due(row.jobs, row.objects, row.bytes)
 
 
 async def expire_jobs(database: Database) -> int:

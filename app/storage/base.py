@@ -4,7 +4,9 @@ Only PUT, GET, HEAD, DELETE, LIST and presigning are used, so that every S3-comp
 do (MinIO, SeaweedFS, Garage, RustFS, Ceph RGW, rclone).
 """
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 
@@ -24,6 +26,15 @@ class ObjectStart:
     def is_whole(self) -> bool:
         """Whether `head` is all of it."""
         return len(self.head) == self.size_bytes
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """One object of a listing."""
+
+    key: str
+    size_bytes: int
+    modified_at: datetime
 
 
 class ObjectStore(Protocol):
@@ -46,6 +57,9 @@ class ObjectStore(Protocol):
 
     async def sha256(self, key: str) -> str:
         """The SHA-256 of an object's bytes, read from the store as they are now."""
+
+    def list_pages(self, prefix: str) -> AsyncIterator[list[StoredObject]]:
+        """All objects whose keys begin so, in pages of at most a thousand."""
 
     async def delete(self, keys: list[str]) -> list[str]:
         """Delete objects; those that are not there count as deleted. Returns keys that remain."""

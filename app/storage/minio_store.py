@@ -4,7 +4,8 @@ import asyncio
 import functools
 import hashlib
 import io
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -17,12 +18,13 @@ from minio.deleteobjects import DeleteObject
 from minio.error import InvalidResponseError, MinioException, S3Error
 
 from app.config import Settings
-from app.storage.base import ObjectStart, StorageUnavailableError
+from app.storage.base import ObjectStart, StorageUnavailableError, StoredObject
 
 T = TypeVar("T")
 
 _MISSING = frozenset({"NoSuchKey", "NoSuchObject", "ResourceNotFound", "NotFound"})
 _CHUNK = 1 << 20
+_PAGE = 1000
 _CALLS = 16
 _READS = 4
 _KEPT_URLS = 10_000
@@ -192,6 +194,24 @@ class MinioStore:
             self._hashing[key] = task
             task.add_done_callback(lambda _: self._hashing.pop(key, None))
         return await asyncio.shield(task)
+
+    async def list_pages(self, prefix: str) -> AsyncIterator[list[StoredObject]]:
+        """All objects whose keys begin so, in pages of at most a thousand."""
+        found = self._client.list_objects(self._bucket, prefix=prefix, recursive=True)
+
+        def page() -> list[StoredObject]:
+            return [
+                StoredObject(
+                    key=str(item.object_name),
+                    size_bytes=int(item.size or 0),
+                    modified_at=item.last_modified or datetime.now(UTC),
+                )
+                for item in itertools.islice(found, _PAGE)
+                if not item.is_dir
+            ]
+
+        while objects := await self._call(page):
+            yield objects
 
     async def delete(self, keys: list[str]) -> list[str]:
         """Delete objects; those that are not there count as deleted. Returns keys that remain."""

@@ -1,5 +1,6 @@
 """Retention: rows expire first, objects follow, and nothing in use is ever deleted."""
 
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -13,11 +14,13 @@ from app.jobs.creation import Draft, JobWriter
 from app.jobs.schemas import JobIn
 from app.jobs.submission import Submission
 from app.queueing.dispatcher import Dispatcher
-from app.queueing.retention import delete_unused_objects, expire_jobs
+from app.queueing.orphans import delete_orphans, find_orphans
+from app.queueing.retention import delete_unused_objects, expire_jobs, preview
 from app.storage.base import ObjectStore
 from tests.support.jobs import dispatch
 from tests.support.people import People, Person
 from tests.support.rows import nothing_written
+from tests.support.runs import Stage
 from tests.support.worker import FakeWorker
 
 AGE_TICKETS = text(
@@ -155,3 +158,70 @@ async def test_upload_that_expires_while_a_job_is_made_is_refused(
     async with nothing_written(database):
         row = await writer.write(principal, draft)
     assert (row["id"], row["kept"]) == (None, [])
+
+
+async def test_organisation_has_a_retention_of_its_own(
+    people: People, stage: Stage, database: Database
+) -> None:
+    """Its days count for all its jobs, however they end; without them the model's do."""
+    ada, bob = await people.make(), await people.make(organisation="Elsewhere")
+    async with database.transaction() as session:
+        await session.execute(
+            text(
+                "UPDATE organisations SET retention_days = 30 FROM users"
+                " WHERE users.organisation_id = organisations.id AND users.id = :id"
+            ),
+            {"id": ada.id},
+        )
+    ended = [
+        await stage.succeeded(ada),
+        await stage.failed(ada),
+        await stage.succeeded(bob),
+    ]
+
+    kept = [
+        datetime.fromisoformat(job["expires_at"]) - datetime.fromisoformat(job["completed_at"])
+        for job in ended
+    ]
+    assert [days.days for days in kept] == [30, 30, 7]
+
+
+async def test_preview_says_what_retention_does(
+    ada: Person, done: dict[str, Any], database: Database, store: ObjectStore
+) -> None:
+    """It counts just the jobs and objects that go then, and changes nothing."""
+    shared = await ada.upload()
+    await ada.job(input_params={"image_path": shared})
+    ended = await ada.job(input_params={"image_path": shared})
+    await ada.client.post(f"/api/v1/jobs/{ended['id']}/cancel")
+    await ada.upload()
+    assert (await preview(database)).jobs == 0
+    await let_everything_age(database)
+
+    async with nothing_written(database):
+        due = await preview(database)
+    assert due.bytes > 0
+
+    assert await expire_jobs(database) == due.jobs == 2
+    assert await delete_unused_objects(database, store) == due.objects == 3
+
+
+async def test_orphans_are_objects_that_no_row_knows(
+    ada: Person, done: dict[str, Any], database: Database, store: ObjectStore
+) -> None:
+    """Only old ones under our own prefixes are found and deleted, and nothing else."""
+    known = await keys_in_storage(database, store)
+    strangers = ["jobs/a/b/left.glb", "uploads/a/b/left.png"]
+    for key in [*strangers, "somebody-else/left.png"]:
+        await store.write(key, b"left", "application/octet-stream")
+
+    assert [page async for page in find_orphans(database, store)] == []
+    found = [page async for page in find_orphans(database, store, settled=timedelta(0))]
+    assert {item.key for page in found for item in page} >= set(strangers)
+    assert {item.size_bytes for page in found for item in page if item.key in strangers} == {4}
+
+    deleted, remaining = await delete_orphans(database, store, settled=timedelta(0))
+    assert (deleted, remaining) == (sum(map(len, found)), 0)
+    assert [page async for page in find_orphans(database, store, settled=timedelta(0))] == []
+    assert await keys_in_storage(database, store) == known
+    assert await store.read_start("somebody-else/left.png", 4)
