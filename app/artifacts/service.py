@@ -76,7 +76,9 @@ async def find_result(
             .join(Job, Job.id == Artifact.job_id)
             .where(
                 Job.id == job_id,
-                Artifact.attempt_id == Job.current_attempt_id,
+                # One that has another job's files has no attempt, and neither have its artifacts.
+                Artifact.attempt_id.is_not_distinct_from(Job.current_attempt_id),
+                Artifact.kind != ArtifactKind.INPUT,
                 or_(
                     Artifact.id == Job.main_artifact_id,
                     and_(

@@ -27,6 +27,7 @@ from app.jobs.lifecycle import JobStatus
 from app.jobs.service import get_job
 from app.jobs.tables import Job
 from app.storage.base import ObjectStore
+from contract.kinds import ArtifactKind
 
 _SEED = "seed"
 _LONGEST_MANIFEST = 1 << 20
@@ -61,7 +62,7 @@ async def find_original(session: AsyncSession, principal: Principal, job_id: UUI
         await session.execute(
             select(Artifact, UploadTicket)
             .outerjoin(UploadTicket, UploadTicket.object_key == Artifact.object_key)
-            .where(Artifact.job_id == job_id, Artifact.attempt_id.is_(None))
+            .where(Artifact.job_id == job_id, Artifact.kind == ArtifactKind.INPUT)
         )
     ).all()
     _, manifest = await find_result(session, job_id)

@@ -6,9 +6,9 @@ from typing import Any
 import asyncpg
 
 JOB_COLUMNS = """id, organisation_id, user_id, model_id, model_version, status, input_params,
-    prompt, reproduces, progress_percent, stage, message, cancel_requested_at, failures,
-    max_attempts, error_code, error_message, error_permanent, created_at, started_at, completed_at,
-    expires_at"""
+    prompt, reproduces, cached_from, progress_percent, stage, message, cancel_requested_at,
+    failures, max_attempts, error_code, error_message, error_permanent, created_at, started_at,
+    completed_at, expires_at"""
 """What `JobOut.of` looks at, and who may see it."""
 
 

@@ -74,6 +74,12 @@ class JobIn(BaseModel):
     model_id: Annotated[Text, StringConstraints(min_length=1, max_length=100)]
     input_params: dict[str, Any] = Field(default_factory=dict)
     prompt: Annotated[Text, StringConstraints(max_length=2000)] | None = None
+    cache: bool = Field(
+        default=False,
+        description="answer at once with the files of an earlier job of your organisation that was"
+        " created with `cache`, by the same version of the model, of the same parameters and input,"
+        " if there is one",
+    )
 
 
 class JobErrorOut(BaseModel):
@@ -100,6 +106,7 @@ _JOB: dict[str, Any] = {
     "input_params": {"image_path": "uploads/0192…/0192…/teapot.png", "seed": 7},
     "prompt": None,
     "reproduces": "01a1f870-0b1c-7d2e-8f3a-4b5c6d7e8f90",
+    "cached_from": None,
     "progress_percent": 0,
     "stage": None,
     "message": None,
@@ -131,6 +138,9 @@ class JobOut(BaseModel):
     input_params: dict[str, Any]
     prompt: str | None
     reproduces: UUID | None = Field(description="the job that this one makes again")
+    cached_from: UUID | None = Field(
+        description="the job whose files these are; this one never ran itself"
+    )
     progress_percent: float
     stage: str | None
     message: str | None
@@ -176,6 +186,7 @@ class JobOut(BaseModel):
             input_params=job.input_params,
             prompt=job.prompt,
             reproduces=job.reproduces,
+            cached_from=job.cached_from,
             progress_percent=round(job.progress_percent, 1),
             stage=job.stage,
             message=job.message,

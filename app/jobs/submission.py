@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from app.catalog.known import KnownModel, KnownModels
 from app.catalog.parameters import check_prompt, complete_parameters, upload_parameters
 from app.db.session import Database
 from app.errors import AppError, ServiceUnavailableError
+from app.jobs.cached_results import cache_key, use_again
 from app.jobs.creation import Draft, JobWriter
 from app.jobs.errors import IdempotencyInFlightError, IdempotencyMismatchError, NoWorkerError
 from app.jobs.repository import find_by_idempotency_key
@@ -109,7 +110,12 @@ class Submission:
         origin = _Origin(
             context,
             require_worker,
-            *_key_and_hash(idempotency_key, request.model_dump(mode="json")),
+            # Without what does not ask for anything, so that adding it changed no key's meaning.
+            *_key_and_hash(
+                idempotency_key,
+                request.model_dump(mode="json", exclude=None if request.cache else {"cache"}),
+            ),
+            may_cache=request.cache,
         )
         # First, because a replay answers even if the upload has been deleted since.
         earlier = await self._find_replay(principal, origin)
@@ -167,7 +173,8 @@ class Submission:
         origin: "_Origin",
     ) -> Submitted:
         """Check what is asked for against the model, and write it if the model is still so."""
-        known = self._models.look_up(model_id)
+        # An earlier result is taken by what is read now: no statement checks it again.
+        known = None if origin.may_cache else self._models.look_up(model_id)
         for _ in range(_TRIES):
             known = known or await self._models.read(model_id)
             try:
@@ -190,6 +197,11 @@ class Submission:
                 request_hash=origin.request_hash,
                 require_worker=origin.require_worker,
             )
+            if origin.may_cache:
+                draft = await self._with_cache_key(checked, draft)
+                cached = await use_again(self._database, principal, draft)
+                if cached is not None:
+                    return Submitted(cached)
             row = await self._writer.write(principal, draft)
             if row["id"] is not None:
                 return Submitted(row, served=row["served"])
@@ -197,6 +209,16 @@ class Submission:
                 return await self._why_not(principal, origin, draft, row)
             known = None
         raise ServiceUnavailableError("The model is being changed. Try again in a moment.")
+
+    async def _with_cache_key(self, checked: CheckedRequest, draft: Draft) -> Draft:
+        key = await cache_key(
+            self._store,
+            checked.known,
+            checked.input_params,
+            checked.prompt,
+            checked.uploads,
+        )
+        return replace(draft, cache_key=key)
 
     async def _check(
         self, principal: Principal, request: JobIn, known: KnownModel
@@ -267,6 +289,7 @@ class _Origin:
     idempotency_key: str | None
     request_hash: str | None
     reproduces: UUID | None = None
+    may_cache: bool = False
 
 
 def _key_and_hash(key: str | None, request: Any) -> tuple[str | None, str | None]:

@@ -69,6 +69,13 @@ class Job(Base):
             unique=True,
             postgresql_where=text("idempotency_key IS NOT NULL"),
         ),
+        Index(
+            "ix_jobs_cache_key",
+            "organisation_id",
+            "cache_key",
+            text("completed_at DESC"),
+            postgresql_where=text("cache_key IS NOT NULL AND status = 'SUCCEEDED'"),
+        ),
         Index("ix_jobs_user_id_id", "user_id", text("id DESC")),
         Index("ix_jobs_organisation_id_id", "organisation_id", text("id DESC")),
         Index("ix_jobs_organisation_id_status_id", "organisation_id", "status", text("id DESC")),
@@ -91,6 +98,12 @@ class Job(Base):
     prompt: Mapped[str | None]
     reproduces: Mapped[UUID | None] = mapped_column(
         ForeignKey("jobs.id"), doc="the job that this one makes again"
+    )
+    cache_key: Mapped[str | None] = mapped_column(
+        doc="what it has in common with jobs that make the same, where its user allows to use it"
+    )
+    cached_from: Mapped[UUID | None] = mapped_column(
+        ForeignKey("jobs.id"), doc="the job whose files it has, and never ran itself"
     )
     priority: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
 

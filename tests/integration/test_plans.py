@@ -28,6 +28,7 @@ from app.config import Settings
 from app.db.base import new_id
 from app.db.session import Database
 from app.jobs.admission import admit_jobs
+from app.jobs.cached_results import use_again
 from app.jobs.claiming import claim
 from app.jobs.creation import Draft, JobWriter
 from app.jobs.fence import require_running
@@ -236,6 +237,8 @@ async def test_one_job(crowd: Crowd, app: FastAPI) -> None:
         async with AsyncSession(database.engine) as session:
             await find_events(session, ended, after=0, type_pattern="job.*", limit=100)
             await find_by_idempotency_key(session, crowd.user.user_id, "key")
+            again = Draft(known, {}, None, "request", "trace", cache_key="key")
+            assert await use_again(database, crowd.user, again) is None
             assert await move_job(
                 session,
                 waiting,
