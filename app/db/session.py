@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import (
 )
 
 from app.db.signals import Signal, Signals
+from app.db.tenancy import TenantSession
 
 _PENDING = "signals"
 
@@ -69,11 +70,15 @@ class Database:
         )
         event.listen(self.engine.sync_engine, "checkout", _refuse_closed)
         self._single = self.engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+        self._sessions = async_sessionmaker(
+            self.engine, sync_session_class=TenantSession, expire_on_commit=False
+        )
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
         """One transaction: committed at the end of the block, rolled back on an exception.
+
+        In a task that has entered a tenant it sees that organisation's rows only.
 
         Signals asked for with `signal_after_commit` are sent only once the commit is done, so
         nobody wakes up to find nothing.
@@ -86,7 +91,10 @@ class Database:
 
     @asynccontextmanager
     async def statements(self) -> AsyncIterator[AsyncConnection]:
-        """A connection on which each statement is a transaction of its own: fewer round trips."""
+        """A connection on which each statement is a transaction of its own: fewer round trips.
+
+        For what concerns all organisations, or a job that the caller was found to have a right to.
+        """
         async with self._single.connect() as connection:
             yield connection
 

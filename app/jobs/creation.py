@@ -197,6 +197,7 @@ class JobWriter:
     async def _execute(self, principal: Principal, drafts: Sequence[Draft]) -> Sequence[JobRow]:
         uploads = [(draft, upload) for draft in drafts for upload in draft.uploads]
         rows: Sequence[JobRow] = await self._pool.fetch(
+            principal.organisation_id,
             _CREATE,
             principal.user_id,
             principal.organisation_id,

@@ -65,6 +65,10 @@ _Basis = tuple[JobRow, list[str], Estimate | None, float | None]
 """All that an answer is made from: row, URLs of previews, estimate and seconds left."""
 
 
+_Key = tuple[UUID, UUID]
+"""An organisation, and a job that somebody of it asks for."""
+
+
 class JobReader:
     """Reads jobs for those who poll; one of each process.
 
@@ -145,16 +149,26 @@ class JobReader:
             JobNotFoundError, ForbiddenError
             asyncpg.PostgresError, asyncpg.InterfaceError, OSError: the database is away or busy.
         """
-        return service.require_readable(principal, await self._rows.get(job_id))
+        row = await self._rows.get((principal.organisation_id, job_id))
+        return service.require_readable(principal, row)
 
-    async def _fetch_rows(self, job_ids: Sequence[UUID]) -> Mapping[UUID, JobRow]:
-        live_seconds = self._settings.worker_live_seconds
+    async def _fetch_rows(self, keys: Sequence[_Key]) -> Mapping[_Key, JobRow]:
+        """The rows of jobs by organisation and id; each organisation sees its own."""
+        found: dict[_Key, JobRow] = {}
+        for organisation_id in {organisation_id for organisation_id, _ in keys}:
+            job_ids = [job_id for of, job_id in keys if of == organisation_id]
+            for row in await self._fetch_of(organisation_id, job_ids):
+                found[organisation_id, row["id"]] = row
+        return found
+
+    async def _fetch_of(self, organisation_id: UUID, job_ids: Sequence[UUID]) -> list[JobRow]:
+        values = (organisation_id, _LOOK, job_ids, self._settings.worker_live_seconds)
         try:
-            rows = await self._pool.fetch(_LOOK, job_ids, live_seconds)
+            rows: list[JobRow] = await self._pool.fetch(*values)
         except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, ConnectionError):
             # The server has hung up, as after a restart; the pool connects anew.
-            rows = await self._pool.fetch(_LOOK, job_ids, live_seconds)
-        return {row["id"]: row for row in rows}
+            rows = await self._pool.fetch(*values)
+        return rows
 
     async def _count_ahead(self, places: Sequence[Place]) -> Mapping[Place, int]:
         return await count_ahead(self._database, places)

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.accounts.principal import Principal
 from app.accounts.service import Authenticator, require_user
+from app.db.tenancy import enter_tenant
 from app.jobs.poll import JobReader, answer_headers
 from app.jobs.schemas import JobIn
 from app.jobs.submission import RequestContext, Submission
@@ -108,7 +109,9 @@ class JobShortcuts:
 
 async def _principal(scope: Scope, headers: _Headers) -> Principal:
     authenticator: Authenticator = scope["app"].state.authenticator
-    return require_user(await authenticator.authenticate(_text(headers.get(b"x-api-key"))))
+    principal = require_user(await authenticator.authenticate(_text(headers.get(b"x-api-key"))))
+    enter_tenant(principal.organisation_id)
+    return principal
 
 
 def _text(value: bytes | None) -> str | None:

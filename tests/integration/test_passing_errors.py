@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
@@ -21,9 +22,11 @@ async def ask(
     """A way to the database; values are named `$1`, `$2` …."""
     pool = PlainPool(settings.database_dsn, size=1)
     await pool.start()
+    # As the owner again: a tenant may not end connections.
+    await pool.fetch(uuid4(), "SELECT set_config('role', 'none', false)")
 
     async def plain(statement: str, values: list[Any]) -> Any:
-        return await pool.fetch(statement, *values)
+        return await pool.fetch(uuid4(), statement, *values)
 
     async def sqlalchemy(statement: str, values: list[Any]) -> Any:
         named = {f"v{place}": value for place, value in enumerate(values, 1)}

@@ -89,7 +89,7 @@ class Recorder:
         finally:
             event.remove(engine, "before_cursor_execute", record)
 
-    async def fetch(self, statement: str, *values: Any) -> list[Any]:
+    async def fetch(self, _: UUID, statement: str, *values: Any) -> list[Any]:
         """Record what would go through a pool of asyncpg; answers nothing."""
         self.statements.append((statement, values))
         return []
@@ -228,9 +228,10 @@ async def test_one_job(crowd: Crowd, app: FastAPI) -> None:
     known = await KnownModels(database).read("inflate-v1")
     ended, waiting = crowd.ids["ended"], crowd.ids["waiting"]
     with through_pool(reader, recorder), through_pool(writer, recorder):
-        await reader._fetch_rows([ended, waiting])
+        await reader._fetch_of(crowd.user.organisation_id, [ended, waiting])
         await writer._execute(crowd.user, [Draft(known, {}, None, "request", "trace")])
-    rows = await reader._fetch_rows([waiting])
+    of = crowd.user.organisation_id
+    rows = {row["id"]: row for row in await reader._fetch_of(of, [waiting])}
     with recorder.listening(database):
         await reader._estimate(rows[waiting])
         await look_at_job(database, ended, after=0, type_pattern=None, limit=100)

@@ -1,0 +1,59 @@
+"""The second wall between organisations: Postgres shows a request its own organisation's rows only.
+
+The first wall are the checks of the services. Where one of them is forgotten, row-level security
+still holds: whatever a person's request reads or writes runs as a role that owns nothing, and
+sees the rows of one organisation (docs/decisions/0024). Workers, the dispatcher and the search for
+who is asking work for all organisations, and stay outside.
+
+`POLICIES` is what migrations put into the database; a test compares both.
+"""
+
+from contextvars import ContextVar
+from uuid import UUID
+
+from sqlalchemy import Connection, event
+from sqlalchemy.orm import Session
+
+TENANT_ROLE = "pipeline3d_tenant"
+
+_OWN = "organisation_id = current_tenant()"
+_OF_JOB = "EXISTS (SELECT FROM jobs WHERE jobs.id = {table}.job_id)"
+_OF_USER = "EXISTS (SELECT FROM users WHERE users.id = {table}.user_id)"
+
+POLICIES: dict[str, str] = {
+    "organisations": "id = current_tenant()",
+    "users": _OWN,
+    "jobs": _OWN,
+    **{table: _OF_USER.format(table=table) for table in ("api_keys", "upload_tickets")},
+    "user_queue": _OF_USER.format(table="user_queue"),
+    **{table: _OF_JOB.format(table=table) for table in ("artifacts", "attempts", "job_events")},
+}
+"""Which rows of a table are the tenant's; others are as if they were not there."""
+
+WRITTEN_WITH_THEIR_JOB = frozenset({"artifacts", "job_events"})
+"""Their rows may be written by the statement that writes the job, which they cannot see then."""
+
+SHARED = frozenset({"api_processes", "models", "workers"})
+"""Tables of the whole platform, which tenants may read."""
+
+NARROW = f"""
+SELECT set_config('role', '{TENANT_ROLE}', true), set_config('app.organisation', $1, true)
+"""
+
+_organisation: ContextVar[UUID | None] = ContextVar("organisation", default=None)
+
+
+def enter_tenant(organisation_id: UUID) -> None:
+    """Let every transaction that this task begins from now on see one organisation only."""
+    _organisation.set(organisation_id)
+
+
+class TenantSession(Session):
+    """A session whose transactions are those of the tenant of the task, if it has one."""
+
+
+@event.listens_for(TenantSession, "after_begin")
+def _narrow(_: Session, __: object, connection: Connection) -> None:
+    organisation_id = _organisation.get()
+    if organisation_id is not None:
+        connection.exec_driver_sql(NARROW, (str(organisation_id),))
