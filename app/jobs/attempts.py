@@ -13,6 +13,7 @@ from app.artifacts.commits import CheckedObject, commit_objects
 from app.artifacts.service import find_given, find_result
 from app.artifacts.tables import Artifact
 from app.config import Settings
+from app.db.base import seconds
 from app.db.session import signal_after_commit
 from app.db.signals import Channel, Signal
 from app.jobs.errors import (
@@ -39,7 +40,6 @@ from app.jobs.repository import (
     lock_job_of_attempt,
     move_attempt,
     move_job,
-    seconds,
 )
 from app.jobs.tables import Attempt, Job
 from contract.attempts import (

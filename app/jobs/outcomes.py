@@ -8,9 +8,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.artifacts.keeping import drop_checkpoints
 from app.artifacts.tables import Artifact
 from app.config import Settings
+from app.db.base import seconds
 from app.jobs.errors import AttemptSupersededError, ResultIncompleteError
 from app.jobs.lifecycle import AttemptStatus, JobStatus, retry_delay_seconds, should_retry
-from app.jobs.repository import LockedAttempt, move_attempt, move_job, seconds
+from app.jobs.repository import LockedAttempt, move_attempt, move_job
 from app.jobs.tables import Attempt, Job
 from contract.attempts import AttemptSucceeded, FailureCode
 from contract.kinds import ArtifactKind

@@ -12,13 +12,10 @@ from uuid import UUID
 
 import structlog
 from sqlalchemy import (
-    Interval,
     Result,
     Row,
     bindparam,
-    cast,
     func,
-    literal,
     select,
     text,
     true,
@@ -28,6 +25,7 @@ from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.catalog.tables import Model
+from app.db.base import seconds
 from app.db.session import Database, signal_after_commit
 from app.db.signals import Channel, Signal
 from app.jobs.lifecycle import (
@@ -91,11 +89,6 @@ _WAKE = text(f"WITH {_DUE_NOW}")
 _RECORD_AND_WAKE = text(f"WITH recorded AS ({_INSERT_EVENT}), {_DUE_NOW}")
 
 _HOLDING_SLOTS = frozenset({JobStatus.QUEUED, JobStatus.RUNNING})
-
-
-def seconds(value: float) -> Any:
-    """An SQL interval of so many seconds."""
-    return cast(literal(f"{value} seconds"), Interval)
 
 
 async def record_event(
