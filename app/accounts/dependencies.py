@@ -3,14 +3,21 @@
 from typing import Annotated
 
 from fastapi import Depends, Request, Security
-from fastapi.security import APIKeyHeader
+from fastapi.security import APIKeyHeader, HTTPBearer
+from fastapi.security.http import HTTPAuthorizationCredentials
 
-from app.accounts.errors import ForbiddenError
+from app.accounts.authenticator import Authenticator, require_user
+from app.accounts.errors import ForbiddenError, NotAuthenticatedError
 from app.accounts.principal import Principal, WorkerPrincipal
-from app.accounts.service import Authenticator, require_user
 
 _user_key = APIKeyHeader(
     name="x-api-key", scheme_name="ApiKey", description="A user's API key", auto_error=False
+)
+_access_token = HTTPBearer(
+    scheme_name="AccessToken",
+    bearerFormat="JWT",
+    description="The access token of a log-in; not looked at where there is an API key",
+    auto_error=False,
 )
 _worker_key = APIKeyHeader(
     name="x-api-key", scheme_name="WorkerKey", description="A GPU machine's key", auto_error=False
@@ -27,14 +34,21 @@ _Authenticator = Annotated[Authenticator, Depends(get_authenticator)]
 
 
 async def _current_principal(
-    authenticator: _Authenticator, key: Annotated[str | None, Security(_user_key)]
+    request: Request,
+    authenticator: _Authenticator,
+    key: Annotated[str | None, Security(_user_key)],
+    # For the documentation: the authenticator reads the header itself, here and in the shortcuts.
+    _: Annotated[HTTPAuthorizationCredentials | None, Security(_access_token)],
 ) -> Principal:
-    return require_user(await authenticator.authenticate(key))
+    authorization = request.headers.get("authorization")
+    return require_user(await authenticator.authenticate(key, authorization))
 
 
 async def _current_worker(
     authenticator: _Authenticator, key: Annotated[str | None, Security(_worker_key)]
 ) -> WorkerPrincipal:
+    if not key:
+        raise NotAuthenticatedError("Send a worker key as `x-api-key`.")
     principal = await authenticator.authenticate(key)
     if not isinstance(principal, WorkerPrincipal):
         raise ForbiddenError("Only a worker key can be used here.")
