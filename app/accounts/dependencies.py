@@ -1,5 +1,6 @@
 """FastAPI dependencies that say who is asking."""
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import Depends, Request, Security
@@ -33,15 +34,27 @@ async def get_authenticator(request: Request) -> Authenticator:
 _Authenticator = Annotated[Authenticator, Depends(get_authenticator)]
 
 
-async def _current_principal(
+async def _authentication(
     request: Request,
     authenticator: _Authenticator,
     key: Annotated[str | None, Security(_user_key)],
     # For the documentation: the authenticator reads the header itself, here and in the shortcuts.
     _: Annotated[HTTPAuthorizationCredentials | None, Security(_access_token)],
-) -> Principal:
+) -> Callable[[], Awaitable[Principal]]:
     authorization = request.headers.get("authorization")
-    return require_user(await authenticator.authenticate(key, authorization))
+
+    async def authenticate() -> Principal:
+        return require_user(await authenticator.authenticate(key, authorization))
+
+    return authenticate
+
+
+Authentication = Annotated[Callable[[], Awaitable[Principal]], Depends(_authentication)]
+"""Who is asking, each time it is called: for answers that take so long that it may change."""
+
+
+async def _current_principal(authenticate: Authentication) -> Principal:
+    return await authenticate()
 
 
 async def _current_worker(

@@ -7,7 +7,7 @@ from uuid import UUID
 from fastapi import APIRouter, BackgroundTasks, Header, Query, Request, Response, status
 from fastapi.responses import StreamingResponse
 
-from app.accounts.dependencies import CurrentPrincipal
+from app.accounts.dependencies import Authentication, CurrentPrincipal
 from app.accounts.errors import ForbiddenError, NotAuthenticatedError
 from app.catalog.errors import ModelNotFoundError
 from app.db.session import DatabaseDependency, SessionDependency
@@ -82,6 +82,7 @@ async def get_job(  # noqa: PLR0917
     job_id: UUID,
     request: Request,
     principal: CurrentPrincipal,
+    authenticate: Authentication,
     database: DatabaseDependency,
     if_none_match: Annotated[str | None, Header()] = None,
     prefer: Annotated[
@@ -99,7 +100,7 @@ async def get_job(  # noqa: PLR0917
 
     async def look() -> Look:
         nonlocal first_status
-        seen = await reader.look(principal, job_id)
+        seen = await reader.look(await authenticate(), job_id)
         first_status = first_status or seen.status
         return seen
 
@@ -145,6 +146,7 @@ async def job_events(  # noqa: PLR0917
     job_id: UUID,
     request: Request,
     principal: CurrentPrincipal,
+    authenticate: Authentication,
     database: DatabaseDependency,
     event_type: Annotated[
         str | None,
@@ -172,6 +174,12 @@ async def job_events(  # noqa: PLR0917
     watchers: Watchers = request.app.state.watchers
     watchers.check(principal.user_id)  # an error can only be answered before the stream begins
 
+    async def allowed() -> bool:
+        try:
+            return await authenticate() == principal
+        except NotAuthenticatedError:
+            return False
+
     async def counted() -> AsyncIterator[str]:
         with watchers.counted(principal.user_id):
             async for part in stream:
@@ -182,6 +190,7 @@ async def job_events(  # noqa: PLR0917
         job_id,
         after=after,
         type_pattern=event_type,
+        allowed=allowed,
         stopping=request.app.state.stopping,
     )
     return StreamingResponse(
