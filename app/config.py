@@ -59,6 +59,14 @@ class Settings(BaseSettings):
     worker_api_key: SecretStr = Field(min_length=8)
 
     backend_cors_origins: Annotated[list[str], NoDecode] = []
+    trusted_proxies: int = Field(default=0, ge=0, le=10)
+    registration_open: bool = False
+    viewers_may_download: bool = True
+    access_token_seconds: int = Field(default=3600, ge=10, le=86400)
+    refresh_token_seconds: int = Field(default=7 * 86400, ge=60, le=366 * 86400)
+    login_max_failures: int = Field(default=5, ge=1, le=1000)
+    login_max_failures_per_address: int = Field(default=50, ge=1, le=1_000_000)
+    login_lock_seconds: int = Field(default=900, ge=1, le=86400)
     upload_ticket_seconds: int = Field(default=900, ge=1, le=7 * 86400)
     upload_keep_seconds: int = Field(default=86400, ge=1)
     max_upload_bytes: int = Field(default=512 * 2**20, ge=1)

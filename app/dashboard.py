@@ -8,11 +8,11 @@ requeueing), and does not act on a request that another web site caused.
 
 import os
 import sys
-from typing import Any
+from typing import Any, Self
 
 import rq_dashboard.web as dashboard
 from flask import Response, request
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from redis import Redis
 from rq import Worker
@@ -21,7 +21,7 @@ from rq.serializers import JSONSerializer
 from rq.worker.base import BaseWorker
 from rq_dashboard.cli import run
 
-from app.config import describe_settings_error
+from app.config import PLACEHOLDER, Environment, describe_settings_error
 
 ENVIRONMENT_PREFIX = "RQ_DASHBOARD"
 
@@ -34,8 +34,16 @@ class DashboardSettings(BaseSettings):
     redis_url: str = Field(min_length=1)
     rq_dashboard_username: str = Field(min_length=1)
     rq_dashboard_password: str = Field(min_length=8)
+    environment: Environment = Environment.PRODUCTION
     rq_dashboard_bind: str = "127.0.0.1"
     rq_dashboard_port: int = 9181
+
+    @model_validator(mode="after")
+    def _refuse_placeholder(self) -> Self:
+        known = self.rq_dashboard_password == PLACEHOLDER
+        if known and self.environment is not Environment.DEVELOPMENT:
+            raise ValueError("RQ_DASHBOARD_PASSWORD still has the value of .env.example")
+        return self
 
 
 class JsonWorkers:

@@ -39,6 +39,7 @@ async def seed(session: AsyncSession, settings: Settings) -> Report:
         What was done: pairs of `created`, `updated` or `unchanged` and a name.
     """
     organisation, created = await service.get_or_create_organisation(session, FIRST_ORGANISATION)
+    organisation.runs_platform = True
     report: Report = [("created" if created else "unchanged", f"organisation {organisation.name}")]
     admin, done = await _seed_admin(session, settings, organisation)
     report.append((done, f"admin {admin.username}"))
@@ -89,9 +90,12 @@ async def _seed_admin(
         )
         return created, "created"
     done = "unchanged"
-    if not await verify_password(password, admin.password_hash):
-        admin.password_hash = await hash_password(password)
-        done = "updated"
+    # Whoever has changed the first password does not get it back with the next upgrade.
+    if admin.password_changed_at is None:
+        right, _ = await verify_password(password, admin.password_hash)
+        if not right:
+            admin.password_hash = await hash_password(password)
+            done = "updated"
     if admin.role != Role.ADMIN or not admin.is_active:
         admin.role, admin.is_active = Role.ADMIN, True
         done = "updated"

@@ -9,8 +9,11 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 
 from app import __version__, health
-from app.accounts.service import Authenticator
+from app.accounts.authenticator import Authenticator
+from app.accounts.keys_router import router as keys_router
+from app.accounts.users_router import router as users_router
 from app.artifacts.router import router as files_router
+from app.audit.router import router as audit_router
 from app.catalog.known import KnownModels
 from app.catalog.router import router as catalog_router
 from app.config import Settings, get_settings
@@ -24,6 +27,8 @@ from app.jobs.submission import Submission
 from app.jobs.submission_router import router as submission_router
 from app.logs import configure_logging, get_logger
 from app.queueing.rq_queue import WorkerCommands
+from app.sessions.router import router as auth_router
+from app.sessions.service import Sessions
 from app.storage.base import StorageUnavailableError
 from app.storage.minio_store import MinioStore
 from app.web.links import document_links
@@ -50,13 +55,18 @@ Generative 3D and video models as jobs, on your own GPU machines.
 3. `GET /api/v1/jobs/{id}` until it has ended; previews appear while it runs.
 4. `GET /api/v1/jobs/{id}/download`.
 
-Send your key as `x-api-key`. Errors are `application/problem+json` (RFC 9457).
+Send your key as `x-api-key`, or the access token of `POST /api/v1/auth/login` as
+`Authorization: Bearer …`. Errors are `application/problem+json` (RFC 9457).
 """
 
 _TAGS = [
     {"name": "files", "description": "Upload tickets, artifacts and downloads"},
     {"name": "jobs", "description": "Submit, follow, cancel and retry"},
     {"name": "catalog", "description": "The models that can be asked for"},
+    {"name": "auth", "description": "Log in and out, change your password (docs/accounts.md)"},
+    {"name": "users", "description": "The people of your organisation, for its admins"},
+    {"name": "keys", "description": "API keys: create, rotate, revoke"},
+    {"name": "audit", "description": "Who did what, for admins"},
     {"name": "worker", "description": "For GPU machines, with a worker key (docs/contract.md)"},
     {"name": "health", "description": "Liveness and readiness"},
 ]
@@ -78,7 +88,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.worker_commands = WorkerCommands(settings.redis_url)
     app.state.watchers = Watchers()
     app.state.stopping = stopping_event()
-    app.state.authenticator = Authenticator(database, settings.secret_key.get_secret_value())
+    app.state.authenticator = authenticator = Authenticator(database, settings)
+    app.state.sessions = Sessions(database, settings)
     await signals.start()
     await reader.start()
     await writer.start()
@@ -88,7 +99,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         # Readiness says so until it is there; everything that needs no storage works.
         log.warning("storage is unavailable", error=str(error))
     try:
-        async with api_pulse(database, settings):
+        async with api_pulse(database, settings), authenticator.key_uses.written():
             yield
     finally:
         await signals.stop()
@@ -123,7 +134,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             CORSMiddleware,
             allow_origins=settings.backend_cors_origins,
             allow_credentials=True,
-            allow_methods=["GET", "POST", "DELETE"],
+            allow_methods=["GET", "POST", "PATCH", "DELETE"],
             allow_headers=[
                 "x-api-key",
                 "authorization",
@@ -152,6 +163,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(submission_router, prefix=API_PREFIX)
     app.include_router(jobs_router, prefix=API_PREFIX)
     app.include_router(catalog_router, prefix=API_PREFIX)
+    for router in (auth_router, users_router, keys_router, audit_router):
+        app.include_router(router, prefix=API_PREFIX)
     app.include_router(worker_router, prefix=WORKER_PREFIX)
     document_problems(app)
     document_links(app)

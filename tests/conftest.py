@@ -129,7 +129,7 @@ async def database(raw_database: Database, settings: Settings, app: FastAPI) -> 
                 text(
                     "SELECT string_agg(quote_ident(tablename), ', ') FROM pg_tables "
                     "WHERE schemaname = 'public' AND tablename NOT IN "
-                    "('alembic_version', 'models', 'api_processes')"
+                    "('alembic_version', 'models', 'api_processes', 'audit_events')"
                 )
             )
         ).scalar_one()

@@ -1,90 +1,22 @@
-"""Accounts: creating users and keys, and finding out who is asking."""
+"""Accounts: creating organisations, users and keys, for whoever has been found entitled to."""
 
-import time
 from datetime import UTC, datetime
+from uuid import UUID
 
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts import repository
-from app.accounts.errors import ForbiddenError, NotAuthenticatedError
-from app.accounts.keys import NewKey, generate_key, hash_key, key_prefix, may_be_key
+from app.accounts.errors import AccountExistsError
+from app.accounts.keys import NewKey, generate_key, hash_key, key_prefix
+from app.accounts.names import canonical_username
 from app.accounts.passwords import hash_password
-from app.accounts.principal import Principal, WorkerPrincipal
-from app.accounts.roles import Role
+from app.accounts.roles import Role, Scope
 from app.accounts.tables import ApiKey, KeyKind, Organisation, User
-from app.db.session import Database, signal_after_commit
+from app.db.session import signal_after_commit
 from app.db.signals import Channel, Signal
 
-_CACHE_SECONDS = 5.0
-_CACHE_ENTRIES = 10_000
-
-AnyPrincipal = Principal | WorkerPrincipal
-
-
-class Authenticator:
-    """Turns API keys into principals.
-
-    Principals are cached for a few seconds by the key's hash; a revoked key is dropped from every
-    process's cache by a signal, and at the latest when those seconds are over.
-    """
-
-    def __init__(self, database: Database, secret_key: str) -> None:
-        self._database = database
-        self._secret_key = secret_key
-        self._cache: dict[str, tuple[float, AnyPrincipal]] = {}
-        database.signals.on(Channel.KEY_REVOKED, self._forget)
-
-    def _forget(self, key_hash: str) -> None:
-        self._cache.pop(key_hash, None)
-
-    def forget_all(self) -> None:
-        """Ask the database again for every key."""
-        self._cache.clear()
-
-    async def authenticate(self, key: str | None) -> AnyPrincipal:
-        """The principal a key speaks for.
-
-        Raises:
-            NotAuthenticatedError: the key is missing, malformed, unknown, expired or revoked.
-        """
-        if not key:
-            raise NotAuthenticatedError
-        key_hash = hash_key(key, self._secret_key)
-        cached = self._cache.get(key_hash)
-        if cached and cached[0] > time.monotonic():
-            return cached[1]
-        if not may_be_key(key):
-            raise NotAuthenticatedError("This is not an API key: check for a typing error.")
-        async with self._database.transaction() as session:
-            found = await repository.find_live_key(session, key_hash)
-        if found is None:
-            raise NotAuthenticatedError("This API key is unknown, expired or revoked.")
-        api_key, user = found
-        principal: AnyPrincipal = (
-            Principal(
-                user_id=user.id,
-                organisation_id=user.organisation_id,
-                username=user.username,
-                role=Role(user.role),
-            )
-            if user
-            else WorkerPrincipal(key_id=api_key.id)
-        )
-        if len(self._cache) >= _CACHE_ENTRIES:
-            self.forget_all()
-        self._cache[key_hash] = (time.monotonic() + _CACHE_SECONDS, principal)
-        return principal
-
-
-def require_user(principal: AnyPrincipal) -> Principal:
-    """The principal, if it is a person.
-
-    Raises:
-        ForbiddenError: it is a GPU machine.
-    """
-    if not isinstance(principal, Principal):
-        raise ForbiddenError("A worker key cannot be used here; use a user's API key.")
-    return principal
+_UNIQUE_VIOLATION = "23505"
 
 
 async def get_or_create_organisation(session: AsyncSession, name: str) -> tuple[Organisation, bool]:
@@ -92,10 +24,18 @@ async def get_or_create_organisation(session: AsyncSession, name: str) -> tuple[
     found = await repository.find_organisation(session, name)
     if found:
         return found, False
-    organisation = Organisation(name=name)
-    session.add(organisation)
-    await session.flush()
-    return organisation, True
+    return await create_organisation(session, name), True
+
+
+async def create_organisation(session: AsyncSession, name: str) -> Organisation:
+    """Create an organisation.
+
+    Raises:
+        AccountExistsError: there is one of this name.
+    """
+    organisation = Organisation(name=name, runs_platform=False)
+    await _add(session, organisation)
+    return organisation
 
 
 async def create_user(
@@ -106,16 +46,59 @@ async def create_user(
     password: str,
     role: Role = Role.OPERATOR,
 ) -> User:
-    """Create a user; the name must be free."""
-    user = User(
+    """Create a user, hashing the password within the transaction; see `add_user`."""
+    return await add_user(
+        session,
         organisation_id=organisation.id,
         username=username,
         password_hash=await hash_password(password),
         role=role,
     )
-    session.add(user)
-    await session.flush()
+
+
+async def add_user(
+    session: AsyncSession,
+    *,
+    organisation_id: UUID,
+    username: str,
+    password_hash: str,
+    role: Role,
+    email: str | None = None,
+) -> User:
+    """Create a user of whom the password's hash has been made already.
+
+    Raises:
+        AccountExistsError: there is one of this name or e-mail address.
+    """
+    user = User(
+        organisation_id=organisation_id,
+        username=canonical_username(username),
+        email=email,
+        password_hash=password_hash,
+        role=role,
+        is_active=True,
+    )
+    await _add(session, user)
     return user
+
+
+async def _add(session: AsyncSession, row: Organisation | User) -> None:
+    session.add(row)
+    await flush_account(session)
+
+
+async def flush_account(session: AsyncSession) -> None:
+    """Write what is pending.
+
+    Raises:
+        AccountExistsError: a name in it is taken. The transaction can only be rolled back.
+    """
+    try:
+        await session.flush()
+    except IntegrityError as error:
+        if getattr(error.orig, "sqlstate", None) == _UNIQUE_VIOLATION:
+            raise AccountExistsError from error
+        raise
 
 
 async def create_api_key(
@@ -126,6 +109,9 @@ async def create_api_key(
     user: User | None = None,
     name: str = "default",
     key: NewKey | None = None,
+    scopes: frozenset[Scope] | None = None,
+    expires_at: datetime | None = None,
+    rotated_from: UUID | None = None,
 ) -> tuple[ApiKey, str]:
     """Create an API key; the second value is the key itself, known only now.
 
@@ -136,6 +122,9 @@ async def create_api_key(
         user: its user.
         name: what a person calls it.
         key: the key to store, where it comes from `.env`; else a random one.
+        scopes: what it may be used for; None for all that its user may.
+        expires_at: when it expires; None for never.
+        rotated_from: the key that it replaces.
     """
     new = key or generate_key(kind)
     api_key = ApiKey(
@@ -144,6 +133,9 @@ async def create_api_key(
         name=name,
         prefix=new.prefix,
         key_hash=hash_key(new.key, secret_key),
+        scopes=None if scopes is None else sorted(scopes),
+        expires_at=expires_at,
+        rotated_from=rotated_from,
     )
     session.add(api_key)
     await session.flush()
@@ -159,4 +151,9 @@ async def revoke_key(session: AsyncSession, api_key: ApiKey) -> None:
     """Revoke a key in all processes."""
     api_key.revoked_at = datetime.now(UTC)
     await session.flush()
-    signal_after_commit(session, Signal(Channel.KEY_REVOKED, api_key.key_hash))
+    forget_everywhere(session, api_key.id)
+
+
+def forget_everywhere(session: AsyncSession, changed: UUID) -> None:
+    """Let all processes ask again about a key, a session or a user, once this is committed."""
+    signal_after_commit(session, Signal(Channel.ACCESS_CHANGED, str(changed)))

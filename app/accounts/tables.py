@@ -4,10 +4,10 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, func, text
+from sqlalchemy import ARRAY, CheckConstraint, ForeignKey, Index, Text, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.accounts.roles import Role
+from app.accounts.roles import Role, Scope
 from app.db.base import Base, new_id
 
 
@@ -29,6 +29,9 @@ class Organisation(Base):
     retention_days: Mapped[int | None] = mapped_column(
         doc="how long files of ended jobs are kept; NULL leaves it to each model"
     )
+    runs_platform: Mapped[bool] = mapped_column(
+        server_default=text("false"), doc="its admins also make the keys of GPU machines"
+    )
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
@@ -45,8 +48,12 @@ class User(Base):
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     organisation_id: Mapped[UUID] = mapped_column(ForeignKey("organisations.id"), index=True)
-    username: Mapped[str]
+    username: Mapped[str] = mapped_column(doc="as `canonical_username` spells it")
+    email: Mapped[str | None] = mapped_column(unique=True, doc="as `canonical_email` spells it")
     password_hash: Mapped[str]
+    password_changed_at: Mapped[datetime | None] = mapped_column(
+        doc="when somebody changed the first password; `.env` says nothing of it any more"
+    )
     role: Mapped[str] = mapped_column(default=Role.OPERATOR)
     is_active: Mapped[bool] = mapped_column(server_default=text("true"))
     max_active_jobs: Mapped[int | None] = mapped_column(
@@ -64,6 +71,10 @@ class ApiKey(Base):
             "(kind = 'user' AND user_id IS NOT NULL) OR (kind = 'worker' AND user_id IS NULL)",
             name="kind_owner",
         ),
+        CheckConstraint(
+            "scopes <@ ARRAY[{}]::text[]".format(", ".join(f"'{scope}'" for scope in Scope)),
+            name="scopes",
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
@@ -74,6 +85,13 @@ class ApiKey(Base):
     name: Mapped[str]
     prefix: Mapped[str] = mapped_column(doc="the key's first characters, to tell keys apart")
     key_hash: Mapped[str] = mapped_column(unique=True)
+    scopes: Mapped[list[str] | None] = mapped_column(
+        ARRAY(Text), doc="what it may do of what its user may; NULL for all of that"
+    )
+    rotated_from: Mapped[UUID | None] = mapped_column(
+        ForeignKey("api_keys.id", ondelete="SET NULL"), unique=True, doc="the key it replaces"
+    )
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    last_used_at: Mapped[datetime | None] = mapped_column(doc="to the minute")
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]

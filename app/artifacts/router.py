@@ -1,15 +1,21 @@
 """Routes of files: upload tickets, artifacts and downloads."""
 
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from fastapi import APIRouter
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts.dependencies import CurrentPrincipal
 from app.accounts.errors import ForbiddenError, NotAuthenticatedError
+from app.accounts.principal import Principal
 from app.accounts.roles import Permission
 from app.artifacts.errors import ArtifactNotFoundError, UploadTooLargeError
 from app.artifacts.tables import Artifact
 from app.artifacts.uploads import create_upload_ticket
+from app.audit.actor import Actor
+from app.audit.dependencies import CurrentActor
+from app.audit.service import Action, record
 from app.config import Settings
 from app.db.session import SessionDependency
 from app.errors import InvalidRequestError
@@ -78,9 +84,29 @@ def _download_url(
     )
 
 
-def _refuse_expired(job: Job) -> None:
+async def _downloadable(
+    session: AsyncSession, principal: Principal, job_id: UUID
+) -> tuple[Job, Sequence[Artifact]]:
+    """A job of which the principal may have the files, and those."""
+    principal.require(Permission.DOWNLOAD_FILES)
+    job, artifacts = await service.readable_artifacts(session, principal, job_id)
     if job.status == JobStatus.EXPIRED:
         raise JobExpiredError
+    return job, artifacts
+
+
+def _record_links(
+    session: AsyncSession, actor: Actor, job: Job, artifacts: Iterable[Artifact]
+) -> None:
+    """Say who was given URLs of which files: who uses them, nobody can see."""
+    record(
+        session,
+        actor,
+        Action.FILE_LINKED,
+        organisation_id=job.organisation_id,
+        target_id=job.id,
+        data={"files": [artifact.name for artifact in artifacts]},
+    )
 
 
 @router.get(
@@ -88,21 +114,22 @@ def _refuse_expired(job: Job) -> None:
     summary="Download the result",
     responses=problem_responses(*_READ_ERRORS, JobNotSucceededError, ArtifactNotFoundError),
 )
-async def download(
+async def download(  # noqa: PLR0917
     job_id: UUID,
     principal: CurrentPrincipal,
+    actor: CurrentActor,
     session: SessionDependency,
     settings: SettingsDependency,
     store: StoreDependency,
 ) -> DownloadOut:
     """A presigned URL for the main artifact, saved by browsers under a speaking name."""
-    job, artifacts = await service.readable_artifacts(session, principal, job_id)
-    _refuse_expired(job)
+    job, artifacts = await _downloadable(session, principal, job_id)
     if job.status != JobStatus.SUCCEEDED:
         raise JobNotSucceededError(f"The job is {job.status}; only a SUCCEEDED one has a result.")
     main = next((item for item in artifacts if item.id == job.main_artifact_id), None)
     if main is None:
         raise ArtifactNotFoundError
+    _record_links(session, actor, job, [main])
     return _download_url(store, settings, job, main)
 
 
@@ -110,16 +137,17 @@ async def download(
 @router.get(
     "/{job_id}/artifacts", summary="List a job's files", responses=problem_responses(*_READ_ERRORS)
 )
-async def list_artifacts(
+async def list_artifacts(  # noqa: PLR0917
     job_id: UUID,
     principal: CurrentPrincipal,
+    actor: CurrentActor,
     session: SessionDependency,
     settings: SettingsDependency,
     store: StoreDependency,
 ) -> ArtifactList:
     """Inputs, previews, results, manifest and log, each with a presigned URL."""
-    job, artifacts = await service.readable_artifacts(session, principal, job_id)
-    _refuse_expired(job)
+    job, artifacts = await _downloadable(session, principal, job_id)
+    _record_links(session, actor, job, artifacts)
     expires_in = settings.download_url_seconds
     return ArtifactList(
         items=[
@@ -142,15 +170,16 @@ async def download_kind(  # noqa: PLR0917
     job_id: UUID,
     kind: ArtifactKind,
     principal: CurrentPrincipal,
+    actor: CurrentActor,
     session: SessionDependency,
     settings: SettingsDependency,
     store: StoreDependency,
 ) -> DownloadOut:
     """A presigned URL for the first artifact of a kind."""
-    job, artifacts = await service.readable_artifacts(session, principal, job_id)
-    _refuse_expired(job)
+    job, artifacts = await _downloadable(session, principal, job_id)
     found = next((item for item in artifacts if item.kind == kind), None)
     if found is None:
         kinds = ", ".join(sorted({item.kind for item in artifacts})) or "none"
         raise ArtifactNotFoundError(f"The job has no artifact of kind {kind}; it has {kinds}.")
+    _record_links(session, actor, job, [found])
     return _download_url(store, settings, job, found)

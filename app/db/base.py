@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 import uuid_utils.compat
-from sqlalchemy import DateTime, MetaData, Text
+from sqlalchemy import DateTime, Interval, MetaData, Text, cast, literal
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase
 
@@ -19,6 +19,11 @@ def first_id_at(moment: datetime, later_seconds: float = 0) -> UUID:
     """The least UUIDv7 of a moment, or of some seconds after it: a bound for ids made then."""
     milliseconds = int((moment.timestamp() + later_seconds) * 1000)
     return UUID(int=min(max(milliseconds, 0), (1 << 48) - 1) << 80)
+
+
+def seconds(value: float) -> Any:
+    """An SQL interval of so many seconds."""
+    return cast(literal(f"{value} seconds"), Interval)
 
 
 class Base(DeclarativeBase):

@@ -2,11 +2,13 @@
 
 from app.accounts import tables as accounts
 from app.artifacts import tables as artifacts
+from app.audit import tables as audit
 from app.catalog import tables as catalog
 from app.db.base import Base
 from app.jobs import tables as jobs
+from app.sessions import tables as sessions
 from app.workers import tables as workers
 
 metadata = Base.metadata
 
-__all__ = ["accounts", "artifacts", "catalog", "jobs", "metadata", "workers"]
+__all__ = ["accounts", "artifacts", "audit", "catalog", "jobs", "metadata", "sessions", "workers"]

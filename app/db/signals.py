@@ -34,8 +34,8 @@ class Channel(StrEnum):
     """A queue (the payload) may have something to dispatch."""
     JOB_CHANGED = "p3d_job_changed"
     """A job (the payload is its id) has changed."""
-    KEY_REVOKED = "p3d_key_revoked"
-    """An API key (the payload is its hash) must no longer be trusted."""
+    ACCESS_CHANGED = "p3d_access_changed"
+    """What a key, session or user (the payload is its id) may do has changed or ended."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,16 @@ class Signals:
         """Send soon; equal signals that wait together are sent once."""
         self._outbox.add(signal)
         self._outbox_filled.set()
+
+    async def flush(self) -> None:
+        """Send what waits, in a process that has not called `start`: a command about to end.
+
+        Raises:
+            asyncpg.PostgresError, OSError: the database is away.
+        """
+        if self._outbox:
+            async with self._connection() as connection:
+                await self._send_batch(connection)
 
     def on(self, channel: Channel, callback: Callable[[str], None]) -> None:
         """Call back with the payload of every signal of a channel."""
@@ -138,18 +148,21 @@ class Signals:
     async def _send_from(self, connection: Any) -> None:
         while True:
             await self._outbox_filled.wait()
-            self._outbox_filled.clear()
-            batch, self._outbox = list(self._outbox), set()
-            try:
-                await connection.execute(
-                    "SELECT pg_notify(c, p) FROM unnest($1::text[], $2::text[]) AS t (c, p)",
-                    [signal.channel.value for signal in batch],
-                    [signal.payload for signal in batch],
-                )
-            except BaseException:
-                self._outbox.update(batch)
-                self._outbox_filled.set()
-                raise
+            await self._send_batch(connection)
+
+    async def _send_batch(self, connection: Any) -> None:
+        self._outbox_filled.clear()
+        batch, self._outbox = list(self._outbox), set()
+        try:
+            await connection.execute(
+                "SELECT pg_notify(c, p) FROM unnest($1::text[], $2::text[]) AS t (c, p)",
+                [signal.channel.value for signal in batch],
+                [signal.payload for signal in batch],
+            )
+        except BaseException:
+            self._outbox.update(batch)
+            self._outbox_filled.set()
+            raise
 
     async def _keep_listening(self) -> None:
         while True:

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.artifacts.commits import CheckedObject, commit_objects
 from app.config import Settings
+from app.db.base import seconds
 from app.db.session import signal_after_commit
 from app.db.signals import Channel, Signal
 from app.jobs.errors import (
@@ -32,7 +33,6 @@ from app.jobs.outcomes import (
 from app.jobs.repository import (
     LockedAttempt,
     lock_job_of_attempt,
-    seconds,
 )
 from app.jobs.tables import Attempt, Job
 from contract.attempts import (

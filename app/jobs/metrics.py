@@ -14,7 +14,12 @@ from app.jobs.tables import Job
 
 
 async def job_metrics(session: AsyncSession, principal: Principal, window_hours: int) -> MetricsOut:
-    """Counts, waits, run times and throughput of jobs created within so many hours."""
+    """Counts, waits, run times and throughput of jobs created within so many hours.
+
+    Raises:
+        ForbiddenError: a key was shown whose scopes don't include reading.
+    """
+    principal.require(Permission.READ_OWN_JOBS)
     since = datetime.now(UTC) - timedelta(hours=window_hours)
     scope = [Job.organisation_id == principal.organisation_id, Job.created_at >= since]
     if not principal.may(Permission.READ_ALL_JOBS):

@@ -7,9 +7,10 @@ from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.config import Settings
+from app.db.base import seconds
 from app.jobs.errors import AttemptSupersededError
 from app.jobs.lifecycle import AttemptStatus, JobStatus, retry_delay_seconds, should_retry
-from app.jobs.repository import move_attempt, move_job, seconds
+from app.jobs.repository import move_attempt, move_job
 from app.jobs.tables import Attempt, Job
 from contract.attempts import FailureCode, FinishRequest
 

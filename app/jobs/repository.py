@@ -14,13 +14,10 @@ from uuid import UUID
 
 import structlog
 from sqlalchemy import (
-    Interval,
     Result,
     Row,
     bindparam,
-    cast,
     func,
-    literal,
     select,
     text,
     true,
@@ -31,6 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts.tables import Organisation
 from app.catalog.tables import Model
+from app.db.base import seconds
 from app.db.session import Database, signal_after_commit
 from app.db.signals import Channel, Signal
 from app.jobs.lifecycle import (
@@ -106,11 +104,6 @@ _WAKE = text(f"WITH {_DUE_NOW}")
 _RECORD_AND_WAKE = text(f"WITH recorded AS ({_INSERT_EVENT}), {_DUE_NOW}")
 
 _HOLDING_SLOTS = frozenset({JobStatus.QUEUED, JobStatus.RUNNING})
-
-
-def seconds(value: float) -> Any:
-    """An SQL interval of so many seconds."""
-    return cast(literal(f"{value} seconds"), Interval)
 
 
 async def record_event(

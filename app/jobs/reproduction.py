@@ -10,7 +10,6 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts.principal import Principal
-from app.accounts.roles import Permission
 from app.artifacts.service import find_result
 from app.artifacts.tables import Artifact, UploadTicket
 from app.artifacts.uploads import CheckedUpload
@@ -43,14 +42,13 @@ class Original:
 
 
 async def find_original(session: AsyncSession, principal: Principal, job_id: UUID) -> Original:
-    """A job that the principal may make again.
+    """A job that is to be made again, by a principal who may create jobs.
 
     Raises:
-        JobNotFoundError, ForbiddenError: it may not be read, or nothing may be created.
+        JobNotFoundError, ForbiddenError: it may not be read.
         JobExpiredError, JobStateError: it has no result any more, or none.
     """
     job = await get_job(session, principal, job_id)
-    principal.require(Permission.CREATE_JOBS)
     if job.status == JobStatus.EXPIRED:
         raise JobExpiredError("The job's files have been deleted: its retention is over.")
     if job.status != JobStatus.SUCCEEDED:

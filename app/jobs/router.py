@@ -1,7 +1,5 @@
 """Routes of jobs that are there: follow, control."""
 
-import base64
-import binascii
 from collections.abc import AsyncIterator
 from typing import Annotated
 from uuid import UUID
@@ -9,7 +7,7 @@ from uuid import UUID
 from fastapi import APIRouter, BackgroundTasks, Header, Query, Request, Response, status
 from fastapi.responses import StreamingResponse
 
-from app.accounts.dependencies import CurrentPrincipal
+from app.accounts.dependencies import Authentication, CurrentPrincipal
 from app.accounts.errors import ForbiddenError, NotAuthenticatedError
 from app.catalog.errors import ModelNotFoundError
 from app.db.session import DatabaseDependency, SessionDependency
@@ -25,6 +23,7 @@ from app.jobs.watching import stream_events, wait_until
 from app.queueing.rq_queue import WorkerCommands
 from app.web.conditional import matches, preferred_wait
 from app.web.problems import problem_responses
+from app.web.queries import decode_cursor, encode_cursor
 from app.web.watchers import TooManyWatchersError, Watchers
 
 router = APIRouter(
@@ -34,21 +33,6 @@ router = APIRouter(
 )
 
 _MAX_EVENTS = 1000
-
-
-def _encode_cursor(job_id: UUID) -> str:
-    return base64.urlsafe_b64encode(job_id.bytes).decode().rstrip("=")
-
-
-def _decode_cursor(cursor: str | None) -> UUID | None:
-    if cursor is None:
-        return None
-    try:
-        return UUID(bytes=base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (ValueError, binascii.Error) as error:
-        raise InvalidRequestError(
-            "cursor: pass the `next_cursor` of the page before, unchanged"
-        ) from error
 
 
 @router.get("", include_in_schema=False)
@@ -63,13 +47,13 @@ async def list_jobs(
         session,
         principal,
         filters,
-        before=_decode_cursor(filters.cursor),
+        before=decode_cursor(filters.cursor),
         limit=filters.limit + 1,
     )
     page = jobs[: filters.limit]
     return JobPage(
         items=[JobOut.of(job) for job in page],
-        next_cursor=_encode_cursor(page[-1].id) if len(jobs) > filters.limit else None,
+        next_cursor=encode_cursor(page[-1].id) if len(jobs) > filters.limit else None,
     )
 
 
@@ -98,6 +82,7 @@ async def get_job(  # noqa: PLR0917
     job_id: UUID,
     request: Request,
     principal: CurrentPrincipal,
+    authenticate: Authentication,
     database: DatabaseDependency,
     if_none_match: Annotated[str | None, Header()] = None,
     prefer: Annotated[
@@ -115,7 +100,7 @@ async def get_job(  # noqa: PLR0917
 
     async def look() -> Look:
         nonlocal first_status
-        seen = await reader.look(principal, job_id)
+        seen = await reader.look(await authenticate(), job_id)
         first_status = first_status or seen.status
         return seen
 
@@ -161,6 +146,7 @@ async def job_events(  # noqa: PLR0917
     job_id: UUID,
     request: Request,
     principal: CurrentPrincipal,
+    authenticate: Authentication,
     database: DatabaseDependency,
     event_type: Annotated[
         str | None,
@@ -189,6 +175,12 @@ async def job_events(  # noqa: PLR0917
     watchers: Watchers = request.app.state.watchers
     watchers.check(principal.user_id)  # an error can only be answered before the stream begins
 
+    async def allowed() -> bool:
+        try:
+            return await authenticate() == principal
+        except NotAuthenticatedError:
+            return False
+
     async def counted() -> AsyncIterator[str]:
         with watchers.counted(principal.user_id):
             async for part in stream:
@@ -199,6 +191,7 @@ async def job_events(  # noqa: PLR0917
         job_id,
         after=after,
         type_pattern=event_type,
+        allowed=allowed,
         stopping=request.app.state.stopping,
     )
     return StreamingResponse(

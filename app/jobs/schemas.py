@@ -1,29 +1,19 @@
 """What the job routes take and answer."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from sqlalchemy import Row
 
 from app.artifacts.tables import Artifact
 from app.jobs.estimates import Estimate
 from app.jobs.lifecycle import JobStatus
 from app.jobs.tables import Job, JobEvent
+from app.web.queries import MAX_PAGE, Moment
 from contract.artifacts import MediaType
-from contract.base import Sha256, Text, UtcDatetime, in_utc
+from contract.base import Sha256, Text, UtcDatetime
 from contract.kinds import ArtifactKind
-
-_MAX_PAGE = 100
-
-
-def _with_zone(moment: datetime) -> datetime:
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-Moment = Annotated[datetime, AfterValidator(_with_zone), AfterValidator(in_utc)]
-"""A time in UTC; one without a zone is taken to be."""
 
 
 class UploadTicketIn(BaseModel):
@@ -335,4 +325,4 @@ class JobFilters(BaseModel):
     created_after: Moment | None = None
     created_before: Moment | None = None
     cursor: str | None = Field(default=None, max_length=64, description="of the page before")
-    limit: int = Field(default=20, ge=1, le=_MAX_PAGE)
+    limit: int = Field(default=20, ge=1, le=MAX_PAGE)

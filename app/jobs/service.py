@@ -49,6 +49,7 @@ def _require(
     if job.user_id == principal.user_id:
         principal.require(own)
     elif not principal.may(any_):
+        principal.require_scope(any_)
         raise ForbiddenError("This job is a colleague's, and your role does not reach it.")
     return job
 
@@ -89,7 +90,11 @@ async def list_jobs(
         filters: which of them.
         before: the last id of the page before.
         limit: how many.
+
+    Raises:
+        ForbiddenError: a key was shown whose scopes don't include reading.
     """
+    principal.require(Permission.READ_OWN_JOBS)
     conditions = [Job.organisation_id == principal.organisation_id]
     if not principal.may(Permission.READ_ALL_JOBS):
         conditions.append(Job.user_id == principal.user_id)
@@ -160,10 +165,19 @@ async def retry_job(session: AsyncSession, principal: Principal, job_id: UUID) -
 
     Raises:
         JobNotFoundError, ForbiddenError
-        JobStateError: it is in another state.
-        ModelNotFoundError: its model is not in the catalog any more.
+        JobStateError, ModelNotFoundError: as `requeue_job` does.
     """
     job = _require_controllable(principal, await lock_job(session, job_id))
+    return await requeue_job(session, job, by=principal.username)
+
+
+async def requeue_job(session: AsyncSession, job: Job, *, by: str) -> Job:
+    """Queue a job again that has been locked, for whoever has been found entitled to.
+
+    Raises:
+        JobStateError: it is in another state than FAILED or CANCELLED.
+        ModelNotFoundError: its model is not in the catalog any more.
+    """
     if job.status not in {JobStatus.FAILED, JobStatus.CANCELLED}:
         raise JobStateError(
             f"Only a FAILED or CANCELLED job can be retried; this one is {job.status}."
@@ -177,7 +191,7 @@ async def retry_job(session: AsyncSession, principal: Principal, job_id: UUID) -
         JobStatus.QUEUED,
         expected={JobStatus.FAILED, JobStatus.CANCELLED},
         event_type="job.retried",
-        event_data={"by": principal.username},
+        event_data={"by": by},
         queue=model.queue,
         model_version=model.version,
         failures=0,

@@ -13,8 +13,8 @@ from uuid import UUID
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.accounts.authenticator import Authenticator, require_user
 from app.accounts.principal import Principal
-from app.accounts.service import Authenticator, require_user
 from app.db.tenancy import enter_tenant
 from app.jobs.poll import JobReader, answer_headers
 from app.jobs.schemas import JobIn
@@ -109,7 +109,8 @@ class JobShortcuts:
 
 async def _principal(scope: Scope, headers: _Headers) -> Principal:
     authenticator: Authenticator = scope["app"].state.authenticator
-    principal = require_user(await authenticator.authenticate(_text(headers.get(b"x-api-key"))))
+    key, authorization = headers.get(b"x-api-key"), headers.get(b"authorization")
+    principal = require_user(await authenticator.authenticate(_text(key), _text(authorization)))
     enter_tenant(principal.organisation_id)
     return principal
 

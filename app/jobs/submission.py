@@ -117,11 +117,11 @@ class Submission:
             ),
             may_cache=request.cache,
         )
-        # First, because a replay answers even if the upload has been deleted since.
+        principal.require(Permission.CREATE_JOBS)
+        # Before the checks, because a replay answers even if the upload has been deleted since.
         earlier = await self._find_replay(principal, origin)
         if earlier is not None:
             return earlier
-        principal.require(Permission.CREATE_JOBS)
         return await self._create(
             principal,
             request.model_id,
@@ -141,7 +141,7 @@ class Submission:
         """Make a job that makes again what another one has made, of the same input.
 
         Raises:
-            JobNotFoundError, ForbiddenError: the caller may not read the other one, or not create.
+            ForbiddenError, JobNotFoundError: the caller may not create, or not read the other one.
             JobStateError, JobExpiredError: it has no result, or not any more.
             ModelNotFoundError, ModelVersionChangedError: its model is not there as it was.
             InputGoneError, InputReplacedError: an input of it is not.
@@ -153,6 +153,7 @@ class Submission:
             *_key_and_hash(idempotency_key, {"reproduces": str(job_id)}),
             reproduces=job_id,
         )
+        principal.require(Permission.CREATE_JOBS)
         earlier = await self._find_replay(principal, origin)
         if earlier is not None:
             return earlier

@@ -21,7 +21,7 @@ _KEEP_ALIVE_SECONDS = 15.0
 _PAGE = 200
 
 STREAM_SECONDS = 600.0
-"""A stream ends after this; the client comes back by itself, and its key is checked again."""
+"""A stream ends after this; the client comes back by itself."""
 
 
 async def wait_until(
@@ -54,19 +54,22 @@ async def stream_events(
     *,
     after: int,
     type_pattern: str | None,
+    allowed: Callable[[], Awaitable[bool]],
     stopping: asyncio.Event,
 ) -> AsyncIterator[str]:
     """A job's events as server-sent events, from the table first and then as they happen.
 
     Progress is sent as `job.progress` without an id: it is not kept, so it cannot be replayed. The
-    stream ends once the job has ended and all its events are sent, or when the process is about to
-    stop: the client comes back by itself and goes on where it was.
+    stream ends once the job has ended and all its events are sent, when the client may not see them
+    any more, or when the process is about to stop: a client comes back by itself and goes on where
+    it was, if it may.
 
     Args:
         database: where to look.
         job_id: the job.
         after: the id of the last event that the client has (`Last-Event-ID`).
         type_pattern: only events of this type, or whose type begins like this, as in `zone.*`.
+        allowed: whether the client still may see them; asked before each look.
         stopping: ends the stream.
     """
     yield "retry: 2000\n\n"
@@ -74,7 +77,7 @@ async def stream_events(
     quiet_since = time.monotonic()
     end = quiet_since + STREAM_SECONDS
     with database.signals.listen(Channel.JOB_CHANGED, str(job_id)) as changed:
-        while not stopping.is_set() and time.monotonic() < end:
+        while not stopping.is_set() and time.monotonic() < end and await allowed():
             changed.clear()
             job, events = await look_at_job(
                 database, job_id, after=after, type_pattern=type_pattern, limit=_PAGE

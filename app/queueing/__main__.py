@@ -18,6 +18,7 @@ from app.queueing.mover import move_left_behind
 from app.queueing.rescuer import rescue_lost_attempts
 from app.queueing.retention import delete_unused_objects, expire_jobs
 from app.queueing.rq_queue import RqQueues
+from app.sessions.retention import forget_sessions
 from app.storage.minio_store import MinioStore
 
 log = get_logger("app.queueing")
@@ -63,6 +64,7 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
     rescue = functools.partial(rescue_lost_attempts, database, settings)
     expire = functools.partial(expire_jobs, database)
     delete = functools.partial(delete_unused_objects, database, store)
+    forget = functools.partial(forget_sessions, database)
     await signals.start()
     log.info("dispatcher started")
     try:
@@ -75,6 +77,7 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
                 _repeat("rescue", rescue, every, stopping),
                 _repeat("expire", expire, _RETENTION_SECONDS, stopping),
                 _repeat("delete", delete, _RETENTION_SECONDS, stopping),
+                _repeat("forget sessions", forget, _RETENTION_SECONDS, stopping),
             )
     finally:
         await signals.stop()

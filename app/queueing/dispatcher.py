@@ -7,11 +7,11 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.config import Settings
+from app.db.base import seconds
 from app.db.session import Database
 from app.jobs.admission import AdmittedAttempt, admit_jobs
 from app.jobs.lifecycle import AttemptStatus
 from app.jobs.recovery import withdraw
-from app.jobs.repository import seconds
 from app.jobs.tables import Attempt
 from app.logs import get_logger
 from app.queueing.rq_queue import QueueUnavailableError, RqQueues

@@ -15,10 +15,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.config import Settings
-from app.db.base import new_id
+from app.db.base import new_id, seconds
 from app.db.session import Database
 from app.jobs.lifecycle import GRACE_SECONDS, AttemptStatus
-from app.jobs.repository import seconds
 from app.jobs.tables import Attempt
 from app.logs import get_logger
 from app.workers.tables import ApiProcess

@@ -7,9 +7,9 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.db.base import seconds
 from app.db.session import signal_after_commit
 from app.db.signals import Channel, Signal
-from app.jobs.repository import seconds
 from app.workers.tables import Worker
 from contract.workers import WorkerHeartbeat
 

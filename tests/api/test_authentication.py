@@ -1,24 +1,24 @@
 """Who is asking: keys that are good, wrong, spent or of another kind."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from sqlalchemy import func, update
 
-from app.accounts import repository, service
+from app.accounts import authenticator, repository, service
 from app.accounts.keys import hash_key
 from app.accounts.tables import ApiKey, User
 from app.config import Settings
+from app.db.base import seconds
 from app.db.session import Database
-from app.db.signals import Channel, Signal
-from app.jobs.repository import seconds
 from tests.conftest import ADMIN_KEY, WORKER_KEY
 from tests.support.apps import another_app
 from tests.support.people import JOBS, People, Person
 from tests.support.problems import assert_problem
+from tests.support.signals import listening, until_refused
 from tests.support.worker import FakeWorker
 
 SOME_ID = "01a1f888-73af-74cc-b052-31987fc97afa"
@@ -54,7 +54,7 @@ async def test_every_route_wants_a_key(http: httpx.AsyncClient, database: Databa
     for method, path in CLIENT_ROUTES + WORKER_ROUTES:
         answer = await http.request(method, path)
         assert_problem(answer, 401, "NOT_AUTHENTICATED")
-        assert answer.headers["www-authenticate"] == "ApiKey"
+        assert answer.headers["www-authenticate"] == "ApiKey, Bearer"
 
 
 @pytest.mark.parametrize(
@@ -113,21 +113,11 @@ async def _revoke(database: Database, settings: Settings, key: str) -> None:
         await service.revoke_key(session, found)
 
 
-async def _refused(call: Callable[[], Awaitable[httpx.Response]]) -> httpx.Response:
-    """Call until it is refused."""
-    for _ in range(3000):
-        answer = await call()
-        if answer.status_code != 200:
-            return answer
-        await asyncio.sleep(0.01)
-    pytest.fail("the key was never refused")
-
-
 async def test_revoked_key_is_refused_by_every_process(
     people: People, database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A key revoked in one process is refused by another that had cached it, by signal alone."""
-    monkeypatch.setattr(service, "_CACHE_SECONDS", 3600.0)
+    monkeypatch.setattr(authenticator, "CACHE_SECONDS", 3600.0)
     person = await people.make()
     async with another_app(settings) as other:
 
@@ -139,23 +129,36 @@ async def test_revoked_key_is_refused_by_every_process(
 
         assert (await elsewhere()).status_code == 200
         assert (await here()).status_code == 200
-        await _listening(other)
+        await listening(other)
         await _revoke(database, settings, person.key)
-        assert_problem(await _refused(elsewhere), 401, "NOT_AUTHENTICATED")
-        assert_problem(await _refused(here), 401, "NOT_AUTHENTICATED")
+        assert_problem(await until_refused(elsewhere), 401, "NOT_AUTHENTICATED")
+        assert_problem(await until_refused(here), 401, "NOT_AUTHENTICATED")
 
 
-async def _listening(client: httpx.AsyncClient) -> None:
-    """Wait until an app hears signals: one sent before is not for it."""
-    database: Database = client._transport.app.state.database
-    heard = asyncio.Event()
-    database.signals.on(Channel.WORK_READY, lambda _: heard.set())
-    for _ in range(3000):
-        if heard.is_set():
-            return
-        database.signals.send(Signal(Channel.WORK_READY, "test"))
-        await asyncio.sleep(0.01)
-    pytest.fail("no signal was heard")
+async def test_revoked_while_it_was_looked_up(
+    people: People,
+    http: httpx.AsyncClient,
+    app: FastAPI,
+    database: Database,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A key that is revoked between being read and being cached is not cached as a good one."""
+    monkeypatch.setattr(authenticator, "CACHE_SECONDS", 3600.0)
+    person = await people.make()
+    read = repository.find_live_key
+
+    async def read_and_revoke(*arguments: Any) -> Any:
+        found = await read(*arguments)
+        monkeypatch.setattr(repository, "find_live_key", read)
+        await _revoke(database, settings, person.key)
+        app.state.authenticator._forget(str(found.key.id))  # as the signal does
+        return found
+
+    monkeypatch.setattr(repository, "find_live_key", read_and_revoke)
+    headers = {"x-api-key": person.key}
+    assert (await http.get(f"{JOBS}/", headers=headers)).status_code == 200
+    assert_problem(await http.get(f"{JOBS}/", headers=headers), 401, "NOT_AUTHENTICATED")
 
 
 async def _change(database: Database, table: Any, condition: Any, **values: Any) -> None:
@@ -192,4 +195,4 @@ async def test_revoked_worker_key(
     """A worker whose key was revoked is refused."""
     assert (await worker.report()).status_code == 200
     await _revoke(database, settings, WORKER_KEY)
-    assert_problem(await _refused(worker.report), 401, "NOT_AUTHENTICATED")
+    assert_problem(await until_refused(worker.report), 401, "NOT_AUTHENTICATED")

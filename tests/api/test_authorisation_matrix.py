@@ -17,7 +17,7 @@ from app.config import Settings
 from contract.attempts import ATTEMPT_TOKEN_HEADER, JobSpec
 from tests.conftest import WORKER_KEY
 from tests.support.jobs import dispatch
-from tests.support.people import JOBS, People, Person
+from tests.support.people import AUTH, JOBS, PASSWORD, People, Person
 from tests.support.problems import assert_problem
 from tests.support.rows import nothing_written
 from tests.support.runs import Stage
@@ -28,11 +28,12 @@ CALLERS = ("owner", "admin", "operator", "viewer", "stranger", "revoked", "worke
 a worker's key, and no key at all."""
 
 MODELS = "/api/v1/models"
+USERS, KEYS = "/api/v1/users", "/api/v1/keys"
 ATTEMPT = "/worker/v1/attempts/{attempt_id}"
 
 # One status for each of CALLERS, in their order.
 ANYBODY = "200 200 200 200 200 200 200 200"
-USERS = "200 200 200 200 200 401 403 401"
+PEOPLE = "200 200 200 200 200 401 403 401"
 READS_JOB = "200 200 403 200 404 401 403 401"
 CONTROLS_JOB = "200 200 403 403 404 401 403 401"
 REPRODUCES = "201 201 403 403 404 401 403 401"
@@ -41,15 +42,18 @@ UPLOADS = "200 200 200 403 200 401 403 401"
 VALIDATES = "200 404 404 403 404 401 403 401"
 CREATES = "201 404 404 403 404 401 403 401"
 WORKER = "403 403 403 403 403 401 200 401"
+# Admins of their own organisation; what is the owner's is not the stranger's.
+ADMINS = "403 200 403 403 200 401 403 401"
+MANAGES_OWNER = "403 200 403 403 404 401 403 401"
 
 MATRIX = {
     "GET /livez": ANYBODY,
     "GET /readyz": ANYBODY,
     "GET /health": ANYBODY,
-    f"GET {MODELS}/": USERS,
-    f"GET {MODELS}/{{model_id}}": USERS,
-    f"GET {JOBS}/": USERS,
-    f"GET {JOBS}/metrics": USERS,
+    f"GET {MODELS}/": PEOPLE,
+    f"GET {MODELS}/{{model_id}}": PEOPLE,
+    f"GET {JOBS}/": PEOPLE,
+    f"GET {JOBS}/metrics": PEOPLE,
     f"POST {JOBS}/": CREATES,
     f"POST {JOBS}/validate": VALIDATES,
     f"POST {JOBS}/upload-ticket": UPLOADS,
@@ -62,6 +66,21 @@ MATRIX = {
     f"POST {JOBS}/{{job_id}}/cancel": CONTROLS_JOB,
     f"POST {JOBS}/{{job_id}}/retry": CONTROLS_JOB,
     f"POST {JOBS}/{{job_id}}/reproduce": REPRODUCES,
+    f"POST {AUTH}/register": "403 403 403 403 403 403 403 403",  # closed, as it is by default
+    f"POST {AUTH}/login": ANYBODY,
+    f"POST {AUTH}/refresh": ANYBODY,
+    f"POST {AUTH}/logout": "409 409 409 409 409 401 403 401",  # a key has no session
+    f"GET {AUTH}/me": PEOPLE,
+    f"POST {AUTH}/change-password": "204 204 204 204 204 401 403 401",
+    f"GET {USERS}/": ADMINS,
+    f"POST {USERS}/": "403 201 403 403 201 401 403 401",
+    f"GET {USERS}/{{user_id}}": MANAGES_OWNER,
+    f"PATCH {USERS}/{{user_id}}": MANAGES_OWNER,
+    f"GET {KEYS}/": PEOPLE,
+    f"POST {KEYS}/": "201 201 201 201 201 401 403 401",
+    f"POST {KEYS}/{{key_id}}/rotate": "201 403 403 403 404 401 403 401",
+    f"DELETE {KEYS}/{{key_id}}": "204 204 403 403 404 401 403 401",
+    "GET /api/v1/audit/": ADMINS,
     "POST /worker/v1/workers/heartbeat": WORKER,
     f"POST {ATTEMPT}/claim": WORKER,
     f"POST {ATTEMPT}/heartbeat": WORKER,
@@ -93,6 +112,26 @@ def _just(body: dict[str, Any] | None = None, **names: str) -> Prepare:
 async def _done(stage: Stage, owner: Person) -> Target:
     job = await stage.succeeded(owner)
     return Target({"job_id": job["id"], "kind": "model_3d"})
+
+
+async def _refreshable(stage: Stage, owner: Person) -> Target:
+    return Target(body={"refresh_token": (await owner.log_in())["refresh_token"]})
+
+
+async def _login(stage: Stage, owner: Person) -> Target:
+    return Target(body={"username": owner.username, "password": PASSWORD})
+
+
+async def _new_user(stage: Stage, owner: Person) -> Target:
+    return Target(body={"username": f"user-{uuid4().hex}"})
+
+
+async def _colleague(stage: Stage, owner: Person) -> Target:
+    return Target({"user_id": str(owner.id)}, {"email": f"{uuid4().hex}@example.org"})
+
+
+async def _key(stage: Stage, owner: Person) -> Target:
+    return Target({"key_id": (await owner.another_key())["id"]}, {})
 
 
 async def _waiting(stage: Stage, owner: Person) -> Target:
@@ -157,6 +196,18 @@ PREPARE: dict[str, Prepare] = {
     f"DELETE {JOBS}/{{job_id}}": _waiting,
     f"POST {JOBS}/{{job_id}}/cancel": _waiting,
     f"POST {JOBS}/{{job_id}}/retry": _cancelled,
+    f"POST {AUTH}/register": _just({"username": "new-one", "password": PASSWORD}),
+    f"POST {AUTH}/login": _login,
+    f"POST {AUTH}/refresh": _refreshable,
+    f"POST {AUTH}/change-password": _just(
+        {"current_password": PASSWORD, "new_password": "Battery-Staple-7"}
+    ),
+    f"POST {USERS}/": _new_user,
+    f"GET {USERS}/{{user_id}}": _colleague,
+    f"PATCH {USERS}/{{user_id}}": _colleague,
+    f"POST {KEYS}/": _just({"name": "another"}),
+    f"POST {KEYS}/{{key_id}}/rotate": _key,
+    f"DELETE {KEYS}/{{key_id}}": _key,
     "POST /worker/v1/workers/heartbeat": _just(_WORKER),
     f"POST {ATTEMPT}/claim": _dispatched,
     f"POST {ATTEMPT}/heartbeat": _running({}),

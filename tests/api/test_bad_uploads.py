@@ -13,8 +13,8 @@ from sqlalchemy import func, select, update
 
 from app.artifacts.tables import UploadTicket
 from app.config import Settings
+from app.db.base import seconds
 from app.db.session import Database
-from app.jobs.repository import seconds
 from tests.support.apps import another_app
 from tests.support.people import JOBS, People, Person, png_bytes
 from tests.support.problems import assert_problem

@@ -8,7 +8,7 @@ from jsonschema import Draft202012Validator
 from sqlalchemy import func, update
 
 from app.catalog.tables import Model
-from app.jobs.repository import seconds
+from app.db.base import seconds
 from app.workers.tables import Worker
 from tests.support.people import JOBS, People, Person
 from tests.support.problems import assert_problem

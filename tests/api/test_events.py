@@ -9,8 +9,10 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from app.accounts import authenticator
+from app.accounts.roles import Role
 from app.jobs.repository import record_event
-from tests.support.people import JOBS, People, Person
+from tests.support.people import AUTH, JOBS, People, Person
 from tests.support.problems import assert_problem
 from tests.support.runs import Stage
 
@@ -170,6 +172,37 @@ async def test_stream_is_live(people: People, stage: Stage) -> None:
         rest = [event async for event in stream]
     assert rest[-1][1] == "job.succeeded"
     assert "artifact.added" in [event_type for _, event_type, _ in rest]
+
+
+@pytest.mark.parametrize("how", ["key", "log-out", "deactivated"])
+async def test_stream_ends_with_the_right_to_it(
+    people: People, http: httpx.AsyncClient, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is shut out hears no more of a job, on a stream that is open already."""
+    monkeypatch.setattr(authenticator, "CACHE_SECONDS", 3600.0)
+    person, admin = await people.make(), await people.make(role=Role.ADMIN)
+    job = await person.job(model_id="dreamfusion-sd", input_params={}, prompt="a teapot")
+    key, tokens = await person.another_key(), await person.log_in()
+    bearer = {"authorization": f"Bearer {tokens['access_token']}"}
+    shown = bearer if how == "log-out" else {"x-api-key": key["key"]}
+    url = f"{JOBS}/{job['id']}/events"
+    async with (
+        asyncio.timeout(40),
+        http.stream("GET", url, headers=STREAM | shown) as answer,
+    ):
+        stream = _events(answer)
+        assert (await anext(stream))[1] == "job.created"
+        assert (await anext(stream))[1] == "job.progress"
+        if how == "key":
+            assert (await person.client.delete(f"/api/v1/keys/{key['id']}")).status_code == 204
+        elif how == "log-out":
+            assert (await http.post(f"{AUTH}/logout", headers=bearer)).status_code == 204
+        else:
+            body = {"is_active": False}
+            await admin.client.patch(f"/api/v1/users/{person.id}", json=body)
+        rest = [event async for event in stream]
+    assert rest == []
+    assert_problem(await http.get(url, headers=shown), 401, "NOT_AUTHENTICATED")
 
 
 async def test_stream_of_an_ended_job(people: People, stage: Stage) -> None:

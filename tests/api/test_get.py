@@ -4,10 +4,12 @@ import asyncio
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from app.db.session import Database
 from app.db.signals import Channel
 from tests.support.people import JOBS, People, png_bytes
+from tests.support.problems import assert_problem
 from tests.support.runs import Stage
 
 
@@ -173,3 +175,19 @@ async def test_longest_wait(people: People) -> None:
     await person.client.post(f"{url}/cancel")
     answer = await person.client.get(url, headers={"Prefer": "wait=3600"})
     assert answer.headers["preference-applied"] == "wait=60"
+
+
+async def test_waiting_ends_with_the_right_to_it(
+    people: People, http: httpx.AsyncClient, app: FastAPI
+) -> None:
+    """A key that is revoked while its request waits for news is refused with what it waited for."""
+    person = await people.make()
+    job = await person.job(model_id="dreamfusion-sd", input_params={}, prompt="a teapot")
+    key = await person.another_key()
+    headers = {"x-api-key": key["key"], "prefer": "wait=60"}
+    async with asyncio.timeout(40):
+        waiting = asyncio.create_task(http.get(f"{JOBS}/{job['id']}", headers=headers))
+        while not app.state.watchers._waiting:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        assert (await person.client.delete(f"/api/v1/keys/{key['id']}")).status_code == 204
+        assert_problem(await waiting, 401, "NOT_AUTHENTICATED")

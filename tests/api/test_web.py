@@ -105,7 +105,8 @@ async def test_preflight(http: httpx.AsyncClient) -> None:
     )
     assert answer.status_code == 200
     assert answer.headers["access-control-allow-origin"] == ORIGIN
-    assert "POST" in answer.headers["access-control-allow-methods"]
+    methods = set(answer.headers["access-control-allow-methods"].split(", "))
+    assert methods == {"GET", "POST", "PATCH", "DELETE"}
     assert "x-api-key" in answer.headers["access-control-allow-headers"].lower()
 
 

@@ -13,6 +13,7 @@ from rq import Queue, Worker
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
+from app.config import PLACEHOLDER
 from devstack import ports, services
 from devstack.servers import RedisServer
 from devstack.settings import ROOT, fresh_settings
@@ -122,13 +123,23 @@ def test_no_address_changes_anything_by_itself(settings: dict[str, str], tmp_pat
         service.stop()
 
 
-def test_missing_password_stops_it(settings: dict[str, str], tmp_path: Path) -> None:
-    """It never starts without a login, and names the setting."""
+@pytest.mark.parametrize(
+    ("password", "said"),
+    [
+        (None, "RQ_DASHBOARD_PASSWORD is not set"),
+        (PLACEHOLDER, "RQ_DASHBOARD_PASSWORD still has the value of .env.example"),
+    ],
+)
+def test_missing_password_stops_it(
+    settings: dict[str, str], tmp_path: Path, password: str | None, said: str
+) -> None:
+    """It never starts without a login of its own, and names the setting."""
     environment = {
         "PATH": "/usr/bin:/bin",
         "PYTHONPATH": str(ROOT),
         "REDIS_URL": settings["REDIS_URL"],
         "RQ_DASHBOARD_USERNAME": "admin",
+        **({"RQ_DASHBOARD_PASSWORD": password} if password else {}),
     }
     done = subprocess.run(
         [sys.executable, "-m", "app.dashboard"],
@@ -139,4 +150,4 @@ def test_missing_password_stops_it(settings: dict[str, str], tmp_path: Path) -> 
         check=False,
     )
     assert done.returncode == 1
-    assert "RQ_DASHBOARD_PASSWORD is not set" in done.stderr
+    assert said in done.stderr

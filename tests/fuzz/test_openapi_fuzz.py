@@ -21,6 +21,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from app.accounts.roles import Role
 from contract.attempts import ATTEMPT_TOKEN_HEADER
 from tests.conftest import WORKER_KEY
 from tests.support.people import People
@@ -39,13 +40,15 @@ BUDGET = budget(int(os.environ.get("FUZZ_EXAMPLES", "20")))
 
 async def _things(people: People, stage: Stage) -> tuple[dict[str, list[str]], str, str]:
     """Names that exist, for the paths; the owner's key, and the running attempt's token."""
-    owner = await people.make()
+    owner = await people.make(role=Role.ADMIN)  # the only one, whom nobody can lock out
     done = await stage.succeeded(owner)
     failed = await stage.failed(owner)
     running, spec = await stage.running(owner)
     names = {
         "job_id": [done["id"], failed["id"], running["id"], (await owner.job())["id"]],
         "attempt_id": [str(spec.attempt_id)],
+        "user_id": [str(owner.id), str((await people.make()).id)],
+        "key_id": [(await owner.another_key())["id"] for _ in range(3)],
         "model_id": ["inflate-v1", "dreamfusion-sd"],
     }
     return names, owner.key, spec.attempt_token

@@ -9,9 +9,9 @@ from uuid import UUID
 from sqlalchemy import func, text
 
 from app.config import Settings
+from app.db.base import seconds
 from app.db.session import Database
 from app.jobs.recovery import withdraw
-from app.jobs.repository import seconds
 from app.queueing.dispatcher import Dispatcher
 from app.queueing.rescuer import rescue_lost_attempts
 from app.queueing.retention import expire_jobs

@@ -6,8 +6,9 @@ from uuid import UUID
 
 from sqlalchemy import func, select, text, update
 
+from app.db.base import seconds
 from app.db.session import Database
-from app.jobs.repository import announce_waiting_job, seconds
+from app.jobs.repository import announce_waiting_job
 from app.jobs.tables import Attempt, Job
 from app.queueing.dispatcher import Dispatcher
 

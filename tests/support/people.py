@@ -18,6 +18,10 @@ from app.config import Settings
 from app.db.session import Database
 
 JOBS = "/api/v1/jobs"
+AUTH = "/api/v1/auth"
+
+PASSWORD = "Correct-Horse-9"
+"""What everybody logs in with."""
 
 
 def png_bytes(size: int = 64) -> bytes:
@@ -83,6 +87,19 @@ class Person:
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
+    async def log_in(self) -> dict[str, Any]:
+        """The tokens of a new session."""
+        body = {"username": self.username, "password": PASSWORD}
+        answer = await self.client.post(f"{AUTH}/login", json=body)
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    async def another_key(self, **wanted: Any) -> dict[str, Any]:
+        """A new key beside the first one."""
+        answer = await self.client.post("/api/v1/keys/", json={"name": "another", **wanted})
+        assert answer.status_code == 201, answer.text
+        return dict(answer.json())
+
     async def principal(self, database: Database) -> Principal:
         """Who this is, as the services see it."""
         async with database.transaction() as session:
@@ -127,7 +144,7 @@ class People:
                 session,
                 organisation=org,
                 username=f"user{self._count}",
-                password="correct horse",
+                password=PASSWORD,
                 role=role,
             )
             user.max_active_jobs = max_active_jobs

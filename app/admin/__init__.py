@@ -1,0 +1,1 @@
+"""What the platform's operator does from the shell: `python -m app.admin --help`."""

@@ -1,0 +1,164 @@
+"""`python -m app.admin users …`."""
+
+from typing import Annotated
+
+import typer
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.accounts import repository
+from app.accounts.errors import UserNotFoundError
+from app.accounts.names import Email, Username
+from app.accounts.passwords import hash_password
+from app.accounts.roles import Role
+from app.accounts.tables import Organisation, User
+from app.accounts.users import Changes, change_user, create_member
+from app.admin.shell import (
+    PasswordOnStdin,
+    checked,
+    chosen_password,
+    fail,
+    operator,
+    print_table,
+    run,
+)
+from app.config import Settings
+from app.db.session import Database
+from app.initial_data import FIRST_ORGANISATION
+
+commands = typer.Typer(help="Users: create, list, change.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(metavar="USERNAME", help="User name or e-mail address.")]
+OrganisationName = Annotated[
+    str | None, typer.Option("--organisation", "-o", help="The organisation, by name.")
+]
+
+
+async def find_user(session: AsyncSession, name: str) -> User:
+    """The user of a name or e-mail address.
+
+    Raises:
+        UserNotFoundError: there is none.
+    """
+    user = await repository.find_user_by_login(session, name)
+    if user is None:
+        raise UserNotFoundError(f"There is no user {name}.")
+    return user
+
+
+async def find_organisation(session: AsyncSession, name: str) -> Organisation:
+    """The organisation of a name; ends the process if there is none."""
+    organisation = await repository.find_organisation(session, name)
+    if organisation is None:
+        fail(f"There is no organisation {name}; `organisations list` shows those there are.")
+    return organisation
+
+
+@commands.command("list")
+def list_all(organisation: OrganisationName = None) -> None:
+    """List users, of all organisations or of one."""
+
+    async def read(database: Database, _: Settings) -> list[tuple[User, str]]:
+        async with database.transaction() as session:
+            query = select(User, Organisation.name).join(Organisation).order_by(User.id)
+            if organisation:
+                found = await find_organisation(session, organisation)
+                query = query.where(User.organisation_id == found.id)
+            return [(row[0], row[1]) for row in await session.execute(query)]
+
+    print_table(
+        ["id", "user name", "e-mail", "role", "organisation", "active", "created"],
+        [
+            (
+                *(user.id, user.username, user.email, user.role, name),
+                *("yes" if user.is_active else "no", f"{user.created_at:%Y-%m-%d}"),
+            )
+            for user, name in run(read)
+        ],
+    )
+
+
+@commands.command()
+def create(
+    username: Annotated[str, typer.Argument(callback=checked(Username))],
+    role: Annotated[Role, typer.Option(help="What they may do.")] = Role.OPERATOR,
+    organisation: OrganisationName = FIRST_ORGANISATION,
+    email: Annotated[
+        str | None, typer.Option(callback=checked(Email), help="Their e-mail address.")
+    ] = None,
+    *,
+    password_stdin: PasswordOnStdin = False,
+) -> None:
+    """Create a user. Without --password-stdin a password is made and printed."""
+    password, made_here = chosen_password(on_stdin=password_stdin)
+
+    async def make(database: Database, _: Settings) -> User:
+        password_hash = await hash_password(password)
+        async with database.transaction() as session:
+            found = await find_organisation(session, organisation or FIRST_ORGANISATION)
+            return await create_member(
+                session,
+                operator(),
+                organisation_id=found.id,
+                username=username,
+                password_hash=password_hash,
+                role=role,
+                email=email,
+            )
+
+    user = run(make)
+    typer.echo(f"Created the {role} {user.username} ({user.id}).")
+    _print_password(password, made_here=made_here)
+
+
+def _print_password(password: str, *, made_here: bool) -> None:
+    if made_here:
+        typer.echo(f"Password: {password}")
+
+
+def _change(name: str, changes: Changes) -> User:
+    async def change(database: Database, _: Settings) -> User:
+        async with database.transaction() as session:
+            user = await find_user(session, name)
+            return await change_user(session, operator(), user, changes)
+
+    return run(change)
+
+
+@commands.command()
+def set_role(username: Name, role: Annotated[Role, typer.Argument()]) -> None:
+    """Give a user another role, at once."""
+    user = _change(username, Changes(role=role))
+    typer.echo(f"{user.username} is {user.role} now.")
+
+
+@commands.command()
+def deactivate(username: Name) -> None:
+    """Log a user out and refuse their keys, at once and until `activate`."""
+    user = _change(username, Changes(is_active=False))
+    typer.echo(f"{user.username} is deactivated.")
+
+
+@commands.command()
+def activate(username: Name) -> None:
+    """Let a user who was deactivated in again."""
+    user = _change(username, Changes(is_active=True))
+    typer.echo(f"{user.username} is active.")
+
+
+@commands.command()
+def reset_password(username: Name, *, password_stdin: PasswordOnStdin = False) -> None:
+    """Give a user another password and log them out. Without --password-stdin it is printed."""
+    password, made_here = chosen_password(on_stdin=password_stdin)
+
+    async def change(database: Database, _: Settings) -> User:
+        password_hash = await hash_password(password)
+        async with database.transaction() as session:
+            user = await find_user(session, username)
+            return await change_user(
+                session, operator(), user, Changes(password_hash=password_hash)
+            )
+
+    user = run(change)
+    typer.echo(f"{user.username} has another password now.")
+    _print_password(password, made_here=made_here)

@@ -1,0 +1,1 @@
+"""Sessions: logging in by password, access tokens and refresh tokens."""
