@@ -15,7 +15,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.truth import measures, objects, pictures
+from bench.truth import measures, pictures, sets
 from worker_vm.cutout import cut_out
 from worker_vm.pipelines.base import PipelineError
 from worker_vm.pipelines.inflate import model
@@ -42,7 +42,7 @@ def made_from(rgba: np.ndarray) -> measures.Surface:
 
 def measure(name: str, keep: Path | None) -> tuple[list[float], measures.Errors]:
     """Return the overlaps per background (0 where refused), and the errors with alpha."""
-    truth = objects.make(name)
+    truth = sets.make(name)
     surface = measures.Surface(truth.points, truth.normals, truth.faces, truth.colours)
     overlaps, errors = [], []
     for background in pictures.BACKGROUNDS:
@@ -68,22 +68,32 @@ def row(name: str, overlaps: Iterable[float], shape: Iterable[float]) -> str:
     )  # fmt: skip
 
 
-def main() -> None:
-    """Print the table."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("objects", nargs="*", help=", ".join(objects.OBJECTS))
-    options.add_argument("--pictures", type=Path, help="keep the pictures in this folder")
-    given = options.parse_args()
+def table(names: Iterable[str], keep: Path | None) -> None:
+    """Print a set's table and its mean."""
     print(ROW.format(*COLUMNS))
     print(ROW.format(*("---" for _ in COLUMNS)))
     all_overlaps, all_shapes = [], []
-    for name in given.objects or objects.OBJECTS:
-        overlaps, errors = measure(name, given.pictures)
+    for name in names:
+        overlaps, errors = measure(name, keep)
         shape = (errors.normal, errors.thickness, errors.front, errors.back)
         all_overlaps.append(overlaps)
         all_shapes.append(shape)
         print(row(name, overlaps, shape), flush=True)
     print(row("mean", np.mean(all_overlaps, axis=0), np.mean(all_shapes, axis=0)))
+
+
+def main() -> None:
+    """Print a table for each set."""
+    options = argparse.ArgumentParser(description=__doc__)
+    every = [name for objects in sets.SETS.values() for name in objects]
+    options.add_argument("objects", nargs="*", choices=[*every, []], metavar="object")
+    options.add_argument("--pictures", type=Path, help="keep the pictures in this folder")
+    given = options.parse_args()
+    for title, objects in sets.SETS.items():
+        names = [name for name in objects if not given.objects or name in given.objects]
+        if names:
+            print(f"\n{title}\n")
+            table(names, given.pictures)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.truth import drawings, objects, pictures
+from bench.truth import drawings, pictures, sets
 from worker_vm.cutout import cut_out
 from worker_vm.pipelines.inflate import model
 from worker_vm.pipelines.inflate.parameters import Parameters
@@ -36,7 +36,7 @@ def subjects() -> Iterator[tuple[str, Bytes]]:
     for name in drawings.DRAWINGS:
         yield name, drawings.draw(name)
     for name, background in RENDERED.items():
-        yield name, pictures.take(objects.make(name), background)
+        yield name, pictures.take(sets.make(name), background)
 
 
 def strip(rgba: Bytes) -> Bytes:

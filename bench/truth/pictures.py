@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.truth.objects import Truth
+from bench.truth.shapes import Truth
 from worker_vm.rendering import kernels, studio
 from worker_vm.rendering.camera import FIELD_OF_VIEW, Camera
 
