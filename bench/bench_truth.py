@@ -2,12 +2,13 @@
 
 `python bench/bench_truth.py [object …]` prints one row per object: the silhouette's overlap on four
 backgrounds, and the errors of the shape where the outline is given (transparent background). It
-measures no time, so a busy machine does not matter. `--pictures FOLDER` keeps the pictures.
+measures no time, so a busy machine does not matter. What has limbs in front of its body is measured
+again with `layers`. `--pictures FOLDER` keeps the pictures.
 """
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +22,14 @@ from worker_vm.pipelines.base import PipelineError
 from worker_vm.pipelines.inflate import model
 from worker_vm.pipelines.inflate.parameters import Parameters
 
+Outlines = Sequence[Sequence[Sequence[float]]]
 ROW = "| {:<9} | {:>6} | {:>6} | {:>7} | {:>6} | {:>8} | {:>11} | {:>7} | {:>6} |"
 COLUMNS = ("object", *pictures.BACKGROUNDS, "normal °", "thickness %", "front %", "back")
 
 
-def made_from(rgba: np.ndarray) -> measures.Surface:
+def made_from(rgba: np.ndarray, layers: Outlines = ()) -> measures.Surface:
     """Run the pipeline's own steps, without files."""
-    parameters = Parameters(image_path="x")
+    parameters = Parameters(image_path="x", layers=layers)
     subject = cut_out(
         rgba, hints=parameters.hints, seed=parameters.seed, max_side=parameters.texture_resolution
     )
@@ -40,7 +42,7 @@ def made_from(rgba: np.ndarray) -> measures.Surface:
     )
 
 
-def measure(name: str, keep: Path | None) -> tuple[list[float], measures.Errors]:
+def measure(name: str, keep: Path | None, *, layers: bool) -> tuple[list[float], measures.Errors]:
     """Return the overlaps per background (0 where refused), and the errors with alpha."""
     truth = sets.make(name)
     surface = measures.Surface(truth.points, truth.normals, truth.faces, truth.colours)
@@ -51,7 +53,8 @@ def measure(name: str, keep: Path | None) -> tuple[list[float], measures.Errors]
             keep.mkdir(parents=True, exist_ok=True)
             Image.fromarray(rgba).save(keep / f"{name}-{background}.png")
         try:
-            errors.append(measures.compare(made_from(rgba), surface))
+            outlines = pictures.outlines(truth, background) if layers else ()
+            errors.append(measures.compare(made_from(rgba, outlines), surface))
             overlaps.append(errors[-1].iou)
         except PipelineError as error:
             print(f"{name}, {background}: {error}", file=sys.stderr)
@@ -68,13 +71,13 @@ def row(name: str, overlaps: Iterable[float], shape: Iterable[float]) -> str:
     )  # fmt: skip
 
 
-def table(names: Iterable[str], keep: Path | None) -> None:
-    """Print a set's table and its mean."""
+def table(names: Iterable[str], keep: Path | None, *, layers: bool = False) -> None:
+    """Print a set's table and its mean; with the limbs outlined, if `layers`."""
     print(ROW.format(*COLUMNS))
     print(ROW.format(*("---" for _ in COLUMNS)))
     all_overlaps, all_shapes = [], []
     for name in names:
-        overlaps, errors = measure(name, keep)
+        overlaps, errors = measure(name, keep, layers=layers)
         shape = (errors.normal, errors.thickness, errors.front, errors.back)
         all_overlaps.append(overlaps)
         all_shapes.append(shape)
@@ -94,6 +97,10 @@ def main() -> None:
         if names:
             print(f"\n{title}\n")
             table(names, given.pictures)
+        limbed = [name for name in names if any(part.limb for part in objects[name]())]
+        if limbed:
+            print(f"\n{title}, limbs outlined\n")
+            table(limbed, None, layers=True)
 
 
 if __name__ == "__main__":
