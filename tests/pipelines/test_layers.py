@@ -99,7 +99,7 @@ def test_limbs_come_nearer_to_the_truth(name: str, less: float) -> None:
     assert with_them.iou == pytest.approx(without.iou, abs=1e-3)
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2, 5, 6])
+@pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("vertex_count", [-1, 150, 1500])
 def test_random_layers_close(seed: int, vertex_count: int) -> None:
     """Whatever the silhouette, the layers and the number of points, it is one closed body."""
