@@ -2,12 +2,13 @@
 
 `python bench/bench_truth.py [object …]` prints one row per object: the silhouette's overlap on four
 backgrounds, and the errors of the shape where the outline is given (transparent background). It
-measures no time, so a busy machine does not matter. `--pictures FOLDER` keeps the pictures.
+measures no time, so a busy machine does not matter. What has limbs in front of its body is measured
+again with `layers`. `--pictures FOLDER` keeps the pictures.
 """
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,19 +16,20 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.truth import measures, objects, pictures
+from bench.truth import measures, pictures, sets
 from worker_vm.cutout import cut_out
 from worker_vm.pipelines.base import PipelineError
 from worker_vm.pipelines.inflate import model
 from worker_vm.pipelines.inflate.parameters import Parameters
 
+Outlines = Sequence[Sequence[Sequence[float]]]
 ROW = "| {:<9} | {:>6} | {:>6} | {:>7} | {:>6} | {:>8} | {:>11} | {:>7} | {:>6} |"
 COLUMNS = ("object", *pictures.BACKGROUNDS, "normal °", "thickness %", "front %", "back")
 
 
-def made_from(rgba: np.ndarray) -> measures.Surface:
+def made_from(rgba: np.ndarray, layers: Outlines = ()) -> measures.Surface:
     """Run the pipeline's own steps, without files."""
-    parameters = Parameters(image_path="x")
+    parameters = Parameters(image_path="x", layers=layers)
     subject = cut_out(
         rgba, hints=parameters.hints, seed=parameters.seed, max_side=parameters.texture_resolution
     )
@@ -40,9 +42,9 @@ def made_from(rgba: np.ndarray) -> measures.Surface:
     )
 
 
-def measure(name: str, keep: Path | None) -> tuple[list[float], measures.Errors]:
+def measure(name: str, keep: Path | None, *, layers: bool) -> tuple[list[float], measures.Errors]:
     """Return the overlaps per background (0 where refused), and the errors with alpha."""
-    truth = objects.make(name)
+    truth = sets.make(name)
     surface = measures.Surface(truth.points, truth.normals, truth.faces, truth.colours)
     overlaps, errors = [], []
     for background in pictures.BACKGROUNDS:
@@ -51,7 +53,8 @@ def measure(name: str, keep: Path | None) -> tuple[list[float], measures.Errors]
             keep.mkdir(parents=True, exist_ok=True)
             Image.fromarray(rgba).save(keep / f"{name}-{background}.png")
         try:
-            errors.append(measures.compare(made_from(rgba), surface))
+            outlines = pictures.outlines(truth, background) if layers else ()
+            errors.append(measures.compare(made_from(rgba, outlines), surface))
             overlaps.append(errors[-1].iou)
         except PipelineError as error:
             print(f"{name}, {background}: {error}", file=sys.stderr)
@@ -68,22 +71,36 @@ def row(name: str, overlaps: Iterable[float], shape: Iterable[float]) -> str:
     )  # fmt: skip
 
 
-def main() -> None:
-    """Print the table."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("objects", nargs="*", help=", ".join(objects.OBJECTS))
-    options.add_argument("--pictures", type=Path, help="keep the pictures in this folder")
-    given = options.parse_args()
+def table(names: Iterable[str], keep: Path | None, *, layers: bool = False) -> None:
+    """Print a set's table and its mean; with the limbs outlined, if `layers`."""
     print(ROW.format(*COLUMNS))
     print(ROW.format(*("---" for _ in COLUMNS)))
     all_overlaps, all_shapes = [], []
-    for name in given.objects or objects.OBJECTS:
-        overlaps, errors = measure(name, given.pictures)
+    for name in names:
+        overlaps, errors = measure(name, keep, layers=layers)
         shape = (errors.normal, errors.thickness, errors.front, errors.back)
         all_overlaps.append(overlaps)
         all_shapes.append(shape)
         print(row(name, overlaps, shape), flush=True)
     print(row("mean", np.mean(all_overlaps, axis=0), np.mean(all_shapes, axis=0)))
+
+
+def main() -> None:
+    """Print a table for each set."""
+    options = argparse.ArgumentParser(description=__doc__)
+    every = [name for objects in sets.SETS.values() for name in objects]
+    options.add_argument("objects", nargs="*", choices=[*every, []], metavar="object")
+    options.add_argument("--pictures", type=Path, help="keep the pictures in this folder")
+    given = options.parse_args()
+    for title, objects in sets.SETS.items():
+        names = [name for name in objects if not given.objects or name in given.objects]
+        if names:
+            print(f"\n{title}\n")
+            table(names, given.pictures)
+        limbed = [name for name in names if any(part.limb for part in objects[name]())]
+        if limbed:
+            print(f"\n{title}, limbs outlined\n")
+            table(limbed, None, layers=True)
 
 
 if __name__ == "__main__":

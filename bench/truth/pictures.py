@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.truth.objects import Truth
+from bench.truth.shapes import Truth
 from worker_vm.rendering import kernels, studio
 from worker_vm.rendering.camera import FIELD_OF_VIEW, Camera
 
@@ -18,6 +18,7 @@ BACKGROUNDS: tuple[Background, ...] = get_args(Background)
 _DISTANCE = 40.0  # a long lens: nearly orthographic, as the measures are
 _SPAN = 1.6  # what the picture shows, in the object's units
 _TEXELS = 256
+_CARE = 0.006  # of the picture's side: how far a polygon drawn by hand is off
 _OFF_CENTRE = 0.11  # of the picture's side: few photographers centre exactly
 
 
@@ -26,17 +27,7 @@ def take(truth: Truth, background: Background, size: int = 640) -> Bytes:
 
     On the painted and the noisy background the subject stands off the middle.
     """
-    aside = {"painted": (-1, 0.0), "noisy": (1.0, 0.7)}.get(background, (0.0, 0.0))
-    shift = np.array([*aside, 0.0]) * _OFF_CENTRE * _SPAN
-    camera = Camera(np.zeros(3), 0.0, 0.0, _DISTANCE)
-    fine = size * kernels.SAMPLES
-    # The renderer's field of view is fixed: take the middle of a very large picture.
-    wide = fine * 2.0 * _DISTANCE * np.tan(FIELD_OF_VIEW / 2.0) / _SPAN
-    corners = _corners(truth, camera, wide, fine, shift)
-    target = kernels.Target(
-        np.full((fine, fine), kernels.EMPTY, np.int32), np.zeros((fine, fine), np.float32)
-    )
-    kernels.rasterise(corners.points, corners.faces, target)
+    corners, target = _seen(truth, background, size)
     scene = kernels.Scene(
         texture=_palette(truth),
         roughness=0.6,
@@ -55,6 +46,46 @@ def take(truth: Truth, background: Background, size: int = 640) -> Bytes:
         covered = (target.face_at != kernels.EMPTY).astype(np.float32)
         alpha = 255 * cv2.resize(covered, (size, size), interpolation=cv2.INTER_AREA)
     return np.dstack([rgb, np.rint(alpha).astype(np.uint8)])
+
+
+def outlines(truth: Truth, background: Background, size: int = 640) -> list[list[list[float]]]:
+    """Return what a careful person would draw about each limb of a picture, those in front last.
+
+    Polygons of few corners, in fractions of the picture.
+    """
+    _, target = _seen(truth, background, size)
+    seen = target.face_at != kernels.EMPTY
+    part = np.full(seen.shape, -1)
+    part[seen] = truth.part[target.face_at[seen]]
+    limbs = [number for number, one in enumerate(truth.paint) if one.limb]
+    nearest = {number: float(target.depth_at[part == number].max()) for number in limbs}
+    drawn = []
+    for number in sorted(limbs, key=lambda limb: nearest[limb]):
+        lines, _ = cv2.findContours(
+            (part == number).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
+        )
+        line = max(lines, key=cv2.contourArea)
+        corners = cv2.approxPolyDP(line, _CARE * len(seen), closed=True)[:, 0]
+        drawn.append(((corners + 0.5) / len(seen)).tolist())
+    return drawn
+
+
+def _seen(
+    truth: Truth, background: Background, size: int
+) -> tuple[kernels.Corners, kernels.Target]:
+    """Rasterise the object, `kernels.SAMPLES` times finer than the picture."""
+    aside = {"painted": (-1, 0.0), "noisy": (1.0, 0.7)}.get(background, (0.0, 0.0))
+    shift = np.array([*aside, 0.0]) * _OFF_CENTRE * _SPAN
+    camera = Camera(np.zeros(3), 0.0, 0.0, _DISTANCE)
+    fine = size * kernels.SAMPLES
+    # The renderer's field of view is fixed: take the middle of a very large picture.
+    wide = fine * 2.0 * _DISTANCE * np.tan(FIELD_OF_VIEW / 2.0) / _SPAN
+    corners = _corners(truth, camera, wide, fine, shift)
+    target = kernels.Target(
+        np.full((fine, fine), kernels.EMPTY, np.int32), np.zeros((fine, fine), np.float32)
+    )
+    kernels.rasterise(corners.points, corners.faces, target)
+    return corners, target
 
 
 def _corners(

@@ -298,6 +298,14 @@ def test_glb_names_its_maker(red_ball: Outcome) -> None:
         {"points": [[0.5, 0.5]], "background_points": [[0.51, 0.5]]},
         {"back": "front"},
         {"flat_base": 0.3},
+        {"profile": "thin"},
+        {"layers": [[0.4, 0.4]]},
+        {"layers": [[[0.4, 0.4], [0.6, 0.4]]]},
+        {"layers": [[[0.4, 0.4], [0.6, 0.4], [0.6, 1.6]]]},
+        {"layers": [[[0.4, 0.4], [0.6, 0.4], [0.5, float("nan")]]]},
+        {"layers": [[[0.4, 0.4], [0.6, 0.4], [0.8, 0.4]]]},
+        {"layers": [[[0.4, 0.4], [0.6, 0.4], [0.5, 0.6]]] * 9},
+        {"layers": [[[0.01 * i, 0.4 + 0.2 * (i % 2)] for i in range(65)]]},
     ],
 )
 def test_bad_parameters_fail_for_good(inflate: Inflate, wrong: dict[str, object]) -> None:

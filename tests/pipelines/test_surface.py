@@ -7,8 +7,8 @@ import trimesh
 
 from worker_vm.pipelines.base import PipelineError
 from worker_vm.pipelines.inflate import base, membrane, rim, surface
+from worker_vm.pipelines.inflate.balloon import Balloon
 from worker_vm.pipelines.inflate.heights import Heights
-from worker_vm.pipelines.inflate.opening import Balloon
 
 
 def blobs(seed: int) -> np.ndarray:

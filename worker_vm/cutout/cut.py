@@ -7,7 +7,7 @@ import numpy as np
 
 from worker_vm.cutout import gates
 from worker_vm.cutout.grabcut import second_look
-from worker_vm.cutout.hints import Hints
+from worker_vm.cutout.hints import Box, Hints
 from worker_vm.cutout.outline import crop_about, framed, keep, refined
 from worker_vm.cutout.raster import (
     WORK_SIDE,
@@ -59,6 +59,8 @@ class Subject:
     """(h, w, 3), sRGB."""
     alpha: Floats
     """(h, w) in 0…1; 0 on the outermost pixels."""
+    window: Box
+    """What is shown of the picture: left, top, right, bottom in its fractions."""
     quality: Quality
 
 
@@ -109,7 +111,13 @@ def _from_alpha(rgba: Bytes, hints: Hints, max_side: int) -> Subject:
     rows, cols = crop_about(mask, _MARGIN)
     soft = keep(alpha[rows, cols].astype(np.float32) / 255.0, mask[rows, cols])
     rgb = resized(np.ascontiguousarray(rgba[rows, cols, :3]), max_side)
-    return Subject(rgb, framed(resized(soft, max_side)), Quality("alpha", share))
+    window = _fractions(rows, cols, mask.shape)
+    return Subject(rgb, framed(resized(soft, max_side)), window, Quality("alpha", share))
+
+
+def _fractions(rows: slice, cols: slice, shape: tuple[int, ...]) -> Box:
+    height, width = shape[:2]
+    return cols.start / width, rows.start / height, cols.stop / width, rows.stop / height
 
 
 def _from_colours(rgb: Bytes, hints: Hints, seed: int, max_side: int) -> Subject:
@@ -117,10 +125,9 @@ def _from_colours(rgb: Bytes, hints: Hints, seed: int, max_side: int) -> Subject
     best, tried = _best(Scene(small, hints, seed))
     rows, cols = crop_about(best.mask, _MARGIN + 2.0 / WORK_SIDE)
     scale_y, scale_x = rgb.shape[0] / small.shape[0], rgb.shape[1] / small.shape[1]
-    window = rgb[
-        int(rows.start * scale_y) : int(rows.stop * scale_y),
-        int(cols.start * scale_x) : int(cols.stop * scale_x),
-    ]
+    down = slice(int(rows.start * scale_y), int(rows.stop * scale_y))
+    across = slice(int(cols.start * scale_x), int(cols.stop * scale_x))
+    window = rgb[down, across]
     mask = best.mask[rows, cols]
     if max(mask.shape) < WORK_SIDE // 2:
         mask = second_look(window, mask)
@@ -133,7 +140,7 @@ def _from_colours(rgb: Bytes, hints: Hints, seed: int, max_side: int) -> Subject
         marks=asdict(best.score),
         tried=tried,
     )
-    return Subject(crop, refined(crop, mask), quality)
+    return Subject(crop, refined(crop, mask), _fractions(down, across, rgb.shape), quality)
 
 
 def _best(scene: Scene) -> tuple[_Candidate, dict[str, float]]:

@@ -7,6 +7,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from worker_vm.cutout import Subject
 from worker_vm.manifests import file_facts, rounded
 from worker_vm.pipelines.base import RunInput
@@ -24,13 +26,14 @@ def mesh_facts(shape: Shape) -> dict[str, Any]:
     faces = shape.balloon.faces
     extents = shape.mesh.positions.max(axis=0) - shape.mesh.positions.min(axis=0)
     return {
-        "vertices": len(shape.balloon.points),
+        "vertices": len(np.unique(faces)),
         "vertices_with_seam": len(shape.mesh.positions),
         "faces": len(faces),
         # `surface.build` returns nothing else.
         "watertight": True,
         "bodies": 1,
         "euler_number": euler_number(faces),
+        "profile": shape.profile,
         "extents": [round(float(side), 6) for side in extents],
     }
 

@@ -21,7 +21,8 @@ Bools = NDArray[np.bool_]
 PADDING = 3
 """Empty cells about the silhouette."""
 _CELLS_WANTED = 30_000
-_CELLS_NEEDED = 24
+CELLS_NEEDED = 24
+"""Of a silhouette at least."""
 _LONG_SIDE_MAX = 420
 _NEIGHBOURS = ((0, 1), (0, -1), (1, 0), (-1, 0))
 _NEAREST_CROSSING = 0.08  # of a cell; a rim any closer to a cell's centre makes a stiff equation
@@ -41,6 +42,13 @@ class Silhouette:
         """Cells whose centre is inside."""
         return np.asarray(self.level > 0.0)
 
+    def from_pixels(self, x: Array, y: Array) -> tuple[Array, Array]:
+        """Map points of the cut-out, in pixels, to the grid."""
+        return (
+            (x + 0.5) / self.scale[0] - 0.5 + PADDING,
+            (y + 0.5) / self.scale[1] - 0.5 + PADDING,
+        )
+
     def to_pixels(self, x: Array, y: Array) -> tuple[Array, Array]:
         """Map points of the grid to pixels of the cut-out."""
         return (
@@ -55,12 +63,18 @@ class Operator:
 
     inside: Bools
     factor: SuperLU
+    rim: Array
+    """(h, w) how much each cell is held by the outline's value"""
 
     def solve(self, right: Array) -> Array:
         """Solve Δv = right with v = 0 on the outline; both (h, w), 0 outside."""
         result = np.zeros(self.inside.shape)
         result[self.inside] = self.factor.solve(-right[self.inside])
         return result
+
+    def spanned(self, values: Array) -> Array:
+        """Solve Δv = 0 with v along the outline as `values` are in the cells there."""
+        return self.solve(-self.rim * values)
 
 
 def silhouette(alpha: NDArray[np.float32]) -> Silhouette:
@@ -77,18 +91,17 @@ def silhouette(alpha: NDArray[np.float32]) -> Silhouette:
     small = cv2.resize(alpha, size, interpolation=mode)
     small = cv2.GaussianBlur(small, (0, 0), 1.0)
     level = np.asarray(small, np.float64) - 0.5
-    if int((level > 0).sum()) < _CELLS_NEEDED:
+    if int((level > 0).sum()) < CELLS_NEEDED:
         raise PipelineError(
             "SUBJECT_TOO_THIN",
             "The subject is too thin to inflate; send one that is at least a few pixels wide.",
             permanent=True,
         )
-    level = _single(level)
-    level = np.pad(level, PADDING, constant_values=-0.5)
+    level = np.pad(single(level), PADDING, constant_values=-0.5)
     return Silhouette(level, (alpha.shape[1] / size[0], alpha.shape[0] / size[1]))
 
 
-def _single(level: Array) -> Array:
+def single(level: Array) -> Array:
     """Keep the largest piece, joined by edges only, and no hole that closes at a corner."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats(
         (level > 0).astype(np.uint8), connectivity=4
@@ -109,37 +122,55 @@ def _single(level: Array) -> Array:
     return level
 
 
-def laplacian(shape: Silhouette) -> Operator:
+def laplacian(shape: Silhouette, stiffness: float = 0.0) -> Operator:
     """Factorise the five-point Laplacian with the outline where it crosses the grid's edges.
 
     The symmetric second-order scheme of Gibou et al. 2002.
+
+    Args:
+        shape: the silhouette.
+        stiffness: c of Δv - c v, for a film on an elastic bed.
     """
     level, inside = shape.level, shape.inside
     index = np.full(level.shape, -1, dtype=np.int64)
     index[inside] = np.arange(int(inside.sum()))
-    diagonal = np.zeros(int(inside.sum()))
+    held = np.zeros(int(inside.sum()))
+    joints = np.full(len(held), stiffness)
     rows, cols = [], []
     for step in _NEIGHBOURS:
         beside = np.roll(index, step, axis=(0, 1))[inside]
         other = np.roll(level, step, axis=(0, 1))[inside]
         joined = beside >= 0
         crossing = level[inside] / (level[inside] - np.minimum(other, -1e-9))
-        diagonal += np.where(joined, 1.0, 1.0 / np.maximum(crossing, _NEAREST_CROSSING))
+        held += np.where(joined, 0.0, 1.0 / np.maximum(crossing, _NEAREST_CROSSING))
+        joints += joined
         rows.append(index[inside][joined])
         cols.append(beside[joined])
     row, col = np.concatenate(rows), np.concatenate(cols)
-    count = len(diagonal)
+    count = len(held)
     matrix = sparse.coo_matrix((-np.ones(len(row)), (row, col)), shape=(count, count))
-    matrix = (matrix + sparse.diags(diagonal)).tocsc()
+    matrix = (matrix + sparse.diags(joints + held)).tocsc()
     options = {"SymmetricMode": True}
     factor = splu(matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=options)
-    return Operator(inside, factor)
+    rim = np.zeros(inside.shape)
+    rim[inside] = held
+    return Operator(inside, factor, rim)
 
 
 def inflate(shape: Silhouette, operator: Operator) -> Array:
     """Return u in square cells: positive inside, negative outside, 0 on the outline."""
     u = operator.solve(np.where(shape.inside, -4.0, 0.0))
     return _continued(evened(u, shape.inside), shape.level)
+
+
+def plate(shape: Silhouette, edge: float) -> Array:
+    """Return u as `inflate` does, for a flat thing: a round edge so many cells wide, and a plateau.
+
+    The film lies on an elastic bed, Δu - 4u/r² = -4: along the rim it rises as a circle of radius r
+    does, and levels out at r² (z = r).
+    """
+    u = laplacian(shape, 4.0 / edge**2).solve(np.where(shape.inside, -4.0, 0.0))
+    return _continued(u, shape.level)
 
 
 def _continued(u: Array, level: Array) -> Array:

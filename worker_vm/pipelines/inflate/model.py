@@ -1,17 +1,19 @@
 """From a cut-out to a textured mesh: the steps between decoding and files."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from worker_vm.cutout import Subject
 from worker_vm.gltf import Mesh
-from worker_vm.pipelines.inflate import membrane, surface, texture
+from worker_vm.pipelines.inflate import flatness, membrane, surface, texture
 from worker_vm.pipelines.inflate.back import back_colours
+from worker_vm.pipelines.inflate.balloon import Balloon
 from worker_vm.pipelines.inflate.base import flattened
 from worker_vm.pipelines.inflate.heights import Heights
-from worker_vm.pipelines.inflate.opening import Balloon
+from worker_vm.pipelines.inflate.layers import Body, layered
 from worker_vm.pipelines.inflate.parameters import Parameters
 from worker_vm.pipelines.inflate.relief import relief
 
@@ -27,28 +29,37 @@ class Shape:
     layout: texture.Layout
     front: NDArray[np.uint8]
     alpha: NDArray[np.float32]
+    profile: Literal["round", "flat"]
 
 
 def make_shape(subject: Subject, parameters: Parameters) -> Shape:
     """Inflate a cut-out.
 
     Raises:
-        PipelineError: MESH_FAILED, it has no usable outline.
+        PipelineError: SUBJECT_TOO_THIN, LAYER_MISSED, MESH_FAILED or BASE_TOO_THIN.
     """
     outline = membrane.silhouette(subject.alpha)
     operator = membrane.laplacian(outline)
     front = texture.front_colours(subject)
+    edge = flatness.edge_width(front, outline, parameters.profile)
+
+    def film(shape: membrane.Silhouette, operator: membrane.Operator) -> membrane.Array:
+        return membrane.plate(shape, edge) if edge else membrane.inflate(shape, operator)
+
     heights = Heights(
-        u=membrane.inflate(outline, operator),
-        stretch=surface.THICKNESS * parameters.thickness,
+        u=film(outline, operator),
+        stretch=(flatness.DEPTH if edge else surface.THICKNESS) * parameters.thickness,
         bumps=relief(front, outline, operator, parameters.relief),
     )
-    balloon = flattened(surface.build(heights, parameters.vertex_count), parameters.flat_base)
+    body = Body(outline, heights, front, subject.window, film)
+    balloon = surface.build(heights, parameters.vertex_count, layered(body, parameters.layers))
+    balloon = flattened(balloon, parameters.flat_base)
     layout = texture.lay_out(
         subject.alpha, parameters.texture_resolution, parameters.foreground_ratio
     )
     mesh = _with_seam(balloon, outline, layout)
-    return Shape(balloon, mesh, layout, front, subject.alpha)
+    profile: Literal["round", "flat"] = "flat" if edge else "round"
+    return Shape(balloon, mesh, layout, front, subject.alpha, profile)
 
 
 def make_texture(shape: Shape, parameters: Parameters) -> NDArray[np.uint8]:
@@ -70,6 +81,7 @@ def _with_seam(balloon: Balloon, outline: membrane.Silhouette, layout: texture.L
         (balloon.front, layout.front, False),
         (balloon.back, layout.back, False),
         (balloon.base, layout.back, True),
+        (balloon.layers, layout.front, False),
     ):
         used, renamed = np.unique(side, return_inverse=True)
         uvs = chart.uvs(x[used], y[used], layout.side)

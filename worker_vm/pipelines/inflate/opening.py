@@ -1,10 +1,9 @@
 """Open the half solid at its flat cut and mirror it: a balloon closed by construction."""
 
-from dataclasses import dataclass, field
-
 import manifold3d
 import numpy as np
 
+from worker_vm.pipelines.inflate.balloon import Balloon
 from worker_vm.pipelines.inflate.heights import Heights
 from worker_vm.pipelines.inflate.membrane import Array
 from worker_vm.pipelines.inflate.rim import level_normals
@@ -13,27 +12,6 @@ from worker_vm.pipelines.inflate.topology import Ints, border, fans, used
 LOWEST = 1e-3
 """Cells; every point off the rim is at least this high."""
 _PART_STEP = 0.05
-
-
-@dataclass(frozen=True)
-class Balloon:
-    """The closed surface in grid cells: x right, y down the picture, z towards the viewer."""
-
-    points: Array
-    """(n, 3)"""
-    normals: Array
-    """(n, 3), unit, pointing out."""
-    front: Ints
-    """(m, 3) faces seen from +z, counter-clockwise when y points up."""
-    back: Ints
-    """(k, 3) faces seen from -z, likewise."""
-    base: Ints = field(default_factory=lambda: np.zeros((0, 3), np.int64))
-    """(j, 3) faces of a flat base, if it has one."""
-
-    @property
-    def faces(self) -> Ints:
-        """All of them."""
-        return np.vstack([self.front, self.back, self.base])
 
 
 def opened(solid: manifold3d.Manifold, heights: Heights) -> Balloon:

@@ -5,6 +5,8 @@ the cut and mirrored (opening.py). So both halves share the rim exactly, and the
 construction.
 """
 
+from collections.abc import Sequence
+
 import cv2
 import manifold3d
 import numpy as np
@@ -12,9 +14,11 @@ from numpy.typing import NDArray
 from skimage.measure import marching_cubes
 
 from worker_vm.pipelines.base import PipelineError
+from worker_vm.pipelines.inflate.balloon import Balloon
 from worker_vm.pipelines.inflate.heights import Heights
+from worker_vm.pipelines.inflate.joining import joined
 from worker_vm.pipelines.inflate.membrane import Array
-from worker_vm.pipelines.inflate.opening import LOWEST, Balloon, largest, opened
+from worker_vm.pipelines.inflate.opening import LOWEST, largest, opened
 from worker_vm.pipelines.inflate.topology import (
     Ints,
     euler_number,
@@ -28,39 +32,69 @@ _TOLERANCE = 0.00045  # of the longer side: what simplification may move, by def
 _CELLS_PER_VERTEX = 1.5
 _LEAST_COARSE = 1.2
 _CLEAR = np.float32(0.03)  # cells²
+_DIGITS = 7  # of a position, as a share of the longest side, that files keep apart
 _SEARCH_STEPS = 7
 _CLOSE_ENOUGH = 0.05
 
 
-def build(heights: Heights, vertex_count: int) -> Balloon:
+def build(heights: Heights, vertex_count: int, layers: Sequence[Heights] = ()) -> Balloon:
     """Mesh the balloon.
 
     Args:
         heights: the half surface.
         vertex_count: points wanted, or -1 for as many as a fine tolerance needs.
+        layers: what lies in front of it, within the same outline.
 
     Raises:
         PipelineError: MESH_FAILED, no closed mesh came out.
     """
-    solid, cell = _half_solid(heights, vertex_count)
+    wanted = _shares(vertex_count, heights, layers)
+    solid, cell = _half_solid(heights, wanted[0])
     if vertex_count < 0:
         first = _TOLERANCE * max(heights.u.shape)
         search = [first, first / 4.0]
     else:
-        search = _tolerances(solid, vertex_count, cell)
+        search = _tolerances(solid, wanted[0], cell)
     for tolerance in (*search, 0.0):
         balloon = opened(solid.simplify(tolerance) if tolerance else solid, heights)
+        for number, layer in enumerate(layers, 1):
+            solid_in_front = _layer_solid(layer, wanted[number], tolerance)
+            balloon = joined(balloon, solid_in_front, layer, number)
         if is_closed(balloon, heights):
             return balloon
     raise _mesh_failed()
 
 
+def _shares(vertex_count: int, heights: Heights, layers: Sequence[Heights]) -> list[int]:
+    """Divide the points among the body, which has a back as well, and its layers."""
+    if vertex_count < 0:
+        return [-1] * (1 + len(layers))
+    cells = np.array([2.0, *np.ones(len(layers))])
+    cells *= [int((one.u > 0).sum()) for one in (heights, *layers)]
+    return [max(12, round(vertex_count * share)) for share in cells / cells.sum()]
+
+
+def _layer_solid(layer: Heights, vertex_count: int, tolerance: float) -> manifold3d.Manifold:
+    """Mesh what lies between a layer's surface and the plane of the body's rim."""
+    # Half the points are the mirrored ones of a body, which a layer has not.
+    solid, cell = _half_solid(layer, 2 * vertex_count)
+    if vertex_count > 0 and tolerance:
+        tolerance = _tolerances(solid, 2 * vertex_count, cell)[0]
+    return solid.simplify(tolerance) if tolerance else solid
+
+
 def is_closed(balloon: Balloon, heights: Heights) -> bool:
-    """Whether it is one closed body whose holes are the outline's."""
+    """Whether it is one closed body whose holes are the outline's, and nowhere touches itself."""
     faces = balloon.faces
-    if not is_one_closed_body(faces):
+    if not is_one_closed_body(faces) or _touches_itself(balloon.points[np.unique(faces)]):
         return False
     return euler_number(faces) == 2 * euler_of_mask(heights.u > 0.0)
+
+
+def _touches_itself(points: Array) -> bool:
+    """Whether a reader that joins equal positions would join some of these points."""
+    places = np.round(points / np.ptp(points, axis=0).max(), _DIGITS)
+    return len(np.unique(places, axis=0)) < len(points)
 
 
 def _half_solid(heights: Heights, vertex_count: int) -> tuple[manifold3d.Manifold, float]:
