@@ -34,7 +34,7 @@ WITH checked AS (
         CAST(:sizes AS bigint[]), CAST(:hashes AS text[]), CAST(:etags AS text[])
     ) WITH ORDINALITY AS t (id, kind, media_type, size_bytes, sha256, etag, place)
 ), kept AS (
-    UPDATE upload_tickets ticket SET keep_until = NULL FROM checked
+    UPDATE upload_tickets ticket SET keep_until = NULL, upload_id = NULL FROM checked
     WHERE ticket.id = checked.id AND ticket.attempt_id = :attempt_id
       AND (ticket.kind, ticket.media_type, ticket.size_bytes, ticket.sha256)
         = (checked.kind, checked.media_type, checked.size_bytes, checked.sha256)

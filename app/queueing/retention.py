@@ -5,6 +5,7 @@ list of every object there ever was a permission for, so nothing can be forgotte
 """
 
 from app.artifacts.keeping import find_unkept, forget, let_go
+from app.artifacts.streams import find_abandoned, forget_upload
 from app.db.session import Database
 from app.jobs.lifecycle import JobStatus
 from app.jobs.repository import find_expired_jobs, move_job
@@ -43,12 +44,33 @@ async def delete_unused_objects(database: Database, store: ObjectStore) -> int:
     again what is gone. Returns how many were deleted.
     """
     async with database.transaction() as session:
-        keys = await find_unkept(session, _BATCH)
-    if not keys:
+        unkept = await find_unkept(session, _BATCH)
+    if not unkept:
         return 0
+    for row in unkept:
+        if row.streamed:
+            await store.abort_multiparts(row.object_key)
+    keys = [row.object_key for row in unkept]
     remaining = set(await store.delete(keys))
     deleted = [key for key in keys if key not in remaining]
     async with database.transaction() as session:
         await forget(session, deleted)
     log.info("objects deleted", objects=len(deleted), remaining=len(remaining))
     return len(deleted)
+
+
+async def abort_abandoned_uploads(database: Database, store: ObjectStore) -> int:
+    """Drop the parts that attempts which have ended left in storage; returns of how many files.
+
+    Their tickets stay until their time is over, and are looked up once more then: whatever was
+    still under way when the attempt ended is found at the latest there.
+    """
+    async with database.transaction() as session:
+        abandoned = await find_abandoned(session, _BATCH)
+    for upload in abandoned:
+        await store.abort_multiparts(upload.object_key)
+        async with database.transaction() as session:
+            await forget_upload(session, upload.id, upload.upload_id)
+    if abandoned:
+        log.info("uploads aborted", uploads=len(abandoned))
+    return len(abandoned)

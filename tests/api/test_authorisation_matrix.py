@@ -67,6 +67,9 @@ MATRIX = {
     f"POST {ATTEMPT}/heartbeat": WORKER,
     f"POST {ATTEMPT}/upload-tickets": WORKER,
     f"POST {ATTEMPT}/artifacts": WORKER,
+    f"POST {ATTEMPT}/streams": WORKER,
+    f"POST {ATTEMPT}/streams/parts": WORKER,
+    f"POST {ATTEMPT}/streams/complete": WORKER,
     f"POST {ATTEMPT}/finish": WORKER,
 }
 
@@ -138,6 +141,17 @@ async def _uploaded(stage: Stage, owner: Person) -> Target:
     return _fenced(spec, {"ticket_id": ticket["ticket_id"]})
 
 
+async def _begun(stage: Stage, owner: Person) -> Target:
+    _, spec = await stage.running(owner)
+    begun = await stage.worker.call(spec, "streams", _FILE)
+    return _fenced(spec, {"ticket_id": begun.json()["ticket_id"], "first": 1, "count": 1})
+
+
+async def _streamed(stage: Stage, owner: Person) -> Target:
+    _, spec = await stage.running(owner)
+    return _fenced(spec, await stage.worker.stream(spec))
+
+
 _FILE = {"kind": "model_3d", "name": "model.glb", "media_type": "model/gltf-binary"}
 _FAILED = {"outcome": "failed", "code": "OOPS", "message": "it broke", "permanent": True}
 _WORKER = {
@@ -164,6 +178,9 @@ PREPARE: dict[str, Prepare] = {
         {**_FILE, "size_bytes": len(GLB), "sha256": hashlib.sha256(GLB).hexdigest()}
     ),
     f"POST {ATTEMPT}/artifacts": _uploaded,
+    f"POST {ATTEMPT}/streams": _running(_FILE),
+    f"POST {ATTEMPT}/streams/parts": _begun,
+    f"POST {ATTEMPT}/streams/complete": _streamed,
     f"POST {ATTEMPT}/finish": _running(_FAILED),
 }
 

@@ -33,6 +33,13 @@ from contract.attempts import (
     Reproduction,
 )
 from contract.base import Message
+from contract.streams import (
+    StreamCompletion,
+    StreamParts,
+    StreamPartsRequest,
+    StreamRequest,
+    StreamTicket,
+)
 from contract.workers import GpuInfo, PipelineStatus, WorkerHeartbeat, WorkerHeartbeatReply
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -98,6 +105,22 @@ MESSAGES: list[Message] = [
         kind=ArtifactKind.MODEL_3D,
         name="model.glb",
         size_bytes=1_048_576,
+        sha256=SHA256,
+    ),
+    StreamRequest(kind=ArtifactKind.FRAMES_ZIP, name="frames.zip", media_type="application/zip"),
+    StreamTicket(ticket_id=TICKET),
+    StreamPartsRequest(ticket_id=TICKET, first=1, count=2),
+    StreamParts(
+        upload_urls=[
+            f"https://storage.example.com/pipeline3d/jobs/j/a/frames.zip?partNumber={number}&uploadId=u"
+            for number in (1, 2)
+        ],
+        expires_at=MOMENT,
+    ),
+    StreamCompletion(
+        ticket_id=TICKET,
+        etags=["900150983cd24fb0d6963f7d28e17f72", "d41d8cd98f00b204e9800998ecf8427e"],
+        size_bytes=10_000_000,
         sha256=SHA256,
     ),
     ClaimRequest(worker_name="gpu-01.4711", claim_id=CLAIM),
