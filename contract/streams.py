@@ -40,7 +40,10 @@ class StreamTicket(Message):
 
 
 class StreamPartsRequest(Message):
-    """Where do these parts go? May be asked again, for parts that were uploaded already, too."""
+    """Where do these parts go? May be asked again, for parts that were uploaded already, too.
+
+    The answer has fewer where a file cannot have so many.
+    """
 
     ticket_id: UUID
     first: int = Field(ge=1, le=MOST_PARTS, description="number of the first part; they begin at 1")

@@ -62,7 +62,7 @@ async def let_go(session: AsyncSession, job_id: UUID) -> None:
     )
 
 
-async def find_unkept(session: AsyncSession, limit: int) -> Sequence[Row[tuple[str, bool]]]:
+async def find_unkept(session: AsyncSession, limit: int) -> Sequence[Row[str, bool]]:
     """Objects (`object_key`, `streamed`) that nothing refers to and nobody may use any more."""
     return (
         await session.execute(

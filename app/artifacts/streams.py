@@ -24,7 +24,13 @@ from app.config import Settings
 from app.jobs.fence import RunningAttempt
 from app.jobs.lifecycle import AttemptStatus
 from app.jobs.tables import Attempt
-from contract.streams import PART_BYTES, StreamCompletion, StreamPartsRequest, StreamRequest
+from contract.streams import (
+    MOST_PARTS,
+    PART_BYTES,
+    StreamCompletion,
+    StreamPartsRequest,
+    StreamRequest,
+)
 
 _KEEP_STREAMED = timedelta(days=7)
 """Since the parts may be all there is of a finished run whose worker cannot reach the API. An
@@ -52,6 +58,11 @@ async def note_upload(connection: AsyncConnection, ticket_id: UUID, upload_id: s
     )
 
 
+def most_parts(settings: Settings) -> int:
+    """How many parts a streamed file can have."""
+    return min(-(-settings.max_artifact_bytes // PART_BYTES), MOST_PARTS)
+
+
 async def find_stream(
     connection: AsyncConnection, settings: Settings, attempt_id: UUID, asked: StreamPartsRequest
 ) -> Row[Any]:
@@ -61,11 +72,10 @@ async def find_stream(
         TicketNotFoundError: the attempt has no such upload under way.
         UploadTooLargeError: so many parts are more bytes than a file may have.
     """
-    begins_at = (asked.first + asked.count - 2) * PART_BYTES
-    if begins_at >= settings.max_artifact_bytes:
+    if asked.first > most_parts(settings):
         raise UploadTooLargeError(
-            f"Part {asked.first + asked.count - 1} begins at byte {begins_at}; a file can have at"
-            f" most {settings.max_artifact_bytes}."
+            f"Part {asked.first} lies behind the {settings.max_artifact_bytes} bytes that a file"
+            " can have."
         )
     expires_at = datetime.now(UTC) + ARTIFACT_TICKET_LIFE
     ticket = (
@@ -130,9 +140,7 @@ async def promise_content(
     return committed
 
 
-async def find_abandoned(
-    session: AsyncSession, limit: int
-) -> Sequence[Row[tuple[UUID, str, str | None]]]:
+async def find_abandoned(session: AsyncSession, limit: int) -> Sequence[Row[UUID, str, str | None]]:
     """Uploads in parts (`id`, `object_key`, `upload_id`) whose attempt has ended."""
     return (
         await session.execute(

@@ -10,6 +10,7 @@ from app.artifacts.commits import CheckedObject, check_object
 from app.artifacts.streams import (
     create_stream_ticket,
     find_stream,
+    most_parts,
     note_upload,
     promise_content,
 )
@@ -87,11 +88,12 @@ class Streams:
         async with self._database.statements() as connection:
             await require_running(connection, self._settings, self._attempt_id, self._token)
             ticket = await find_stream(connection, self._settings, self._attempt_id, asked)
+        last = min(asked.first + asked.count - 1, most_parts(self._settings))
         seconds = int(ARTIFACT_TICKET_LIFE.total_seconds())
         return StreamParts(
             upload_urls=[
                 self._store.presign_part(ticket.object_key, ticket.upload_id, number, seconds)
-                for number in range(asked.first, asked.first + asked.count)
+                for number in range(asked.first, last + 1)
             ],
             expires_at=ticket.expires_at,
         )
