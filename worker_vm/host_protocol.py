@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 _LENGTH = struct.Struct("!I")
+_INT = struct.Struct("i")
 _LARGEST = 16 << 20
 _CHUNK = 1 << 16
 _CHUNKS = 256
@@ -345,13 +346,19 @@ class Channel:
 
     def _receive(self, flags: int) -> bool:
         """Take in some bytes, and the files that come with them; False at the end."""
+        # Not `socket.recv_fds`, which does not pass the flags on.
         try:
-            data, descriptors, _, _ = socket.recv_fds(
-                self._socket, _CHUNK, _DESCRIPTORS, flags | socket.MSG_CMSG_CLOEXEC
+            data, ancillary, _, _ = self._socket.recvmsg(
+                _CHUNK,
+                socket.CMSG_SPACE(_DESCRIPTORS * _INT.size),
+                flags | socket.MSG_CMSG_CLOEXEC,
             )
         except ConnectionResetError:
-            data, descriptors = b"", []
-        self._descriptors += descriptors
+            data, ancillary = b"", []
+        for level, kind, content in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                whole = content[: len(content) - len(content) % _INT.size]
+                self._descriptors += [number for (number,) in _INT.iter_unpack(whole)]
         if len(self._descriptors) > _DESCRIPTORS:
             raise ProtocolError("files that belong to no message")
         self.at_end = self.at_end or not data
