@@ -80,7 +80,7 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
                 _repeat("rescue", rescue, every, stopping),
                 _repeat("expire", expire, _RETENTION_SECONDS, stopping),
                 _repeat("delete", delete, _RETENTION_SECONDS, stopping),
-                _repeat("abort", abort, _RETENTION_SECONDS, stopping),
+                _repeat("abort", abort, 5 * every, stopping),
             )
     finally:
         await signals.stop()

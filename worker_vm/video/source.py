@@ -27,8 +27,9 @@ FORMATS = {
     containers.AVI: "avi",
     containers.ASF: "asf",
     containers.FLV: "flv",
+    containers.MPEG_TS: "mpegts",
 }
-_WHITELIST = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,asf,flv"
+_WHITELIST = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,asf,flv,mpegts"
 _BUFFER_BYTES = 1 << 20
 _NOT_FOR_DECODING = frozenset({"av.__main__", "av.datasets"})
 _MICROSECOND = Fraction(1, 1_000_000)
