@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from worker_vm.control import RunControl, StopReason
 from worker_vm.host_child import (
@@ -21,6 +21,7 @@ from worker_vm.host_child import (
 from worker_vm.host_protocol import (
     Advanced,
     Cancel,
+    Detected,
     Ended,
     Event,
     Loaded,
@@ -72,6 +73,9 @@ class RunListener(Protocol):
 
     def streamed(self, name: str, size_bytes: int) -> None:
         """A file that was streaming is finished."""
+
+    def detected(self, event_type: str, data: dict[str, Any]) -> None:
+        """The pipeline has seen something in its input."""
 
     def restarted(self, reason: str) -> None:
         """The run begins again, in a new folder."""
@@ -344,27 +348,30 @@ class HostProcess:
                 listener.streaming(event.kind, event.name, event.media_type, pipe)
             case Streamed():
                 listener.streamed(event.name, event.size_bytes)
+            case Detected():
+                listener.detected(event.event, event.data)
             case Loaded():
                 self._note(event)
             case RoomWanted():
                 self._answer(event)
-            case MemoryNeeded() | Reduced() if self._restarts >= _RESTARTS:
-                log.error("host.restarts_for_ever")
-                raise HostCrashedError(self.kill())
-            case MemoryNeeded():
-                self._restarts += 1
-                listener.restarted("memory did not suffice; trying with nothing else loaded")
-                listener.free_other_memory()
-                self._need().channel.send(MemoryFreed())
-            case Reduced():
-                self._restarts += 1
-                listener.restarted(
-                    f"memory did not suffice; trying smaller settings {event.params}"
-                )
+            case MemoryNeeded() | Reduced():
+                self._begin_again(event, listener)
             case _:
                 # The end of another run, say: what it says next cannot be believed either.
                 log.error("host.unexpected", message_type=type(event).__name__)
                 raise HostCrashedError(self.kill())
+
+    def _begin_again(self, event: MemoryNeeded | Reduced, listener: RunListener) -> None:
+        if self._restarts >= _RESTARTS:
+            log.error("host.restarts_for_ever")
+            raise HostCrashedError(self.kill())
+        self._restarts += 1
+        if isinstance(event, Reduced):
+            listener.restarted(f"memory did not suffice; trying smaller settings {event.params}")
+            return
+        listener.restarted("memory did not suffice; trying with nothing else loaded")
+        listener.free_other_memory()
+        self._need().channel.send(MemoryFreed())
 
     def _grace(self, pipeline: str, control: RunControl) -> float:
         if control.reason is StopReason.TIME_LIMIT:
@@ -402,4 +409,4 @@ def _too_late(event: object, control: RunControl) -> bool:
         return False
     if isinstance(event, Produced | Streamed):
         return control.reason is not StopReason.CANCELLED
-    return isinstance(event, Advanced | Streaming)
+    return isinstance(event, Advanced | Streaming | Detected)

@@ -182,6 +182,14 @@ class Streamed:
 
 
 @dataclass(frozen=True)
+class Detected:
+    """The pipeline has seen something in its input."""
+
+    event: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class MemoryNeeded:
     """Memory did not suffice; the host has dropped what it could and waits for `MemoryFreed`."""
 
@@ -225,6 +233,7 @@ Event = (
     | Produced
     | Streaming
     | Streamed
+    | Detected
     | MemoryNeeded
     | Reduced
     | Ended
@@ -235,7 +244,7 @@ _TYPES: dict[str, type[Any]] = {
     for message in (
         *(Prepare, Run, Cancel, Unload, RoomMade, MemoryFreed),
         *(Ready, Loaded, RoomWanted, Advanced, Produced),
-        *(Streaming, Streamed, MemoryNeeded, Reduced, Ended),
+        *(Streaming, Streamed, Detected, MemoryNeeded, Reduced, Ended),
     )
 }
 

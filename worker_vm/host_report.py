@@ -13,9 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from contract.events import check_event_data, check_event_type
 from contract.kinds import ArtifactKind
 from worker_vm import host_manifest
-from worker_vm.host_protocol import Advanced, Channel, Produced, Streamed, Streaming
+from worker_vm.host_protocol import Advanced, Channel, Detected, Produced, Streamed, Streaming
 from worker_vm.pipelines.base import RunCancelledError
 
 _PIPE_BYTES = 1 << 20
@@ -66,6 +67,15 @@ class HostReport:
                 host_manifest.add_run(Path(path), self._facts)
         # The worker may be in another folder.
         self._channel.send(Produced(str(kind), str(Path(path).absolute()), str(media_type)))
+
+    def event(self, type: str, data: Mapping[str, Any]) -> None:  # noqa: A002
+        """Tell something that was seen in the input; see `Reporter`."""
+        self._check()
+        # Here, where the pipeline's own line stands in the traceback.
+        try:
+            self._channel.send(Detected(check_event_type(type), check_event_data(data)))
+        except ValueError as error:
+            raise ValueError(f"The event {type!r} {error}.") from None
 
     def stream(self, kind: ArtifactKind, name: str, media_type: str) -> "PipedFile":
         """Begin a file that is uploaded while it is made; see `Reporter`."""

@@ -4,7 +4,9 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+from pydantic import ValidationError
 
 from contract.attempts import FailureCode, Progress
 from contract.kinds import ArtifactKind
@@ -36,7 +38,7 @@ class RunReporter:
 
     Args:
         control: says whether the run should stop.
-        supervisor: takes progress.
+        supervisor: takes progress and events.
         files: takes files.
         streams: takes files while they are being made.
         work_dir: where the run's files must lie.
@@ -69,6 +71,7 @@ class RunReporter:
         """The run begins again: files it has handed over already get another name."""
         log.warning("run.restarted", reason=reason)
         self._restarts += 1
+        self._supervisor.events.begin_again()
 
     def advanced(self, percent: float, stage: str, message: str | None = None) -> None:
         """The run is so far. Percent is kept within 0-100 and never falls."""
@@ -156,6 +159,24 @@ class RunReporter:
         if name in self._names:
             raise _unusable(name, "was handed over twice")
         return name
+
+    def detected(self, event_type: str, data: dict[str, Any]) -> None:
+        """The pipeline has seen something in its input.
+
+        Raises:
+            RunCancelledError: the run should stop now.
+            PipelineError: INVALID_OUTPUT; it is no event that can be kept.
+        """
+        self._control.check()
+        try:
+            self._supervisor.tell_event(event_type, data)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            raise PipelineError(
+                FailureCode.INVALID_OUTPUT,
+                f"The pipeline told an event that cannot be kept: {first['msg']}.",
+                permanent=False,
+            ) from None
 
     def _problem(self, kind: str, path: Path, media_type: str) -> str | None:
         if path.is_symlink() or not path.resolve().is_relative_to(self._work_dir):

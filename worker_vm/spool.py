@@ -6,7 +6,13 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from contract.attempts import AttemptCancelled, AttemptSucceeded, FinishRequest, JobSpec
+from contract.attempts import (
+    AttemptCancelled,
+    AttemptSucceeded,
+    DetectedEvent,
+    FinishRequest,
+    JobSpec,
+)
 from contract.kinds import ArtifactKind
 from worker_vm.streams import StreamedFile, StreamRecord
 from worker_vm.uploads import Upload
@@ -29,10 +35,15 @@ class SpooledOutcome(BaseModel):
     report: FinishRequest
     files: list[SpooledFile]
     streams: list[StreamRecord] = []
+    events: list[DetectedEvent] = []
 
 
 def save(
-    folder: Path, spec: JobSpec, report: FinishRequest, uploads: Sequence[Upload | StreamedFile]
+    folder: Path,
+    spec: JobSpec,
+    report: FinishRequest,
+    uploads: Sequence[Upload | StreamedFile],
+    events: list[DetectedEvent],
 ) -> None:
     """Write down how a run has ended; in full or not at all.
 
@@ -56,6 +67,7 @@ def save(
             if isinstance(upload, Upload)
         ],
         streams=[upload.settle(folder) for upload in kept if isinstance(upload, StreamedFile)],
+        events=events,
     )
     partial = folder / f"{OUTCOME}.part"
     with partial.open("w", encoding="utf-8") as file:
