@@ -54,6 +54,9 @@ class ObjectStore(Protocol):
     async def begin_multipart(self, key: str, media_type: str) -> str:
         """Begin to upload an object in parts; the upload's id."""
 
+    async def write_part(self, key: str, upload_id: str, number: int, content: bytes) -> str:
+        """Upload one part, 1 being the first; its ETag. All but the last have 5 MiB or more."""
+
     async def complete_multipart(self, key: str, upload_id: str, etags: Sequence[str]) -> bool:
         """Put the parts 1, 2 … of an upload together, which have these ETags.
 

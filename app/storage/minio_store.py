@@ -69,6 +69,9 @@ class _Client(Minio):
     def begin_multipart(self, bucket: str, key: str, media_type: str) -> str:
         return str(self._create_multipart_upload(bucket, key, {"Content-Type": media_type}))
 
+    def write_part(self, bucket: str, key: str, upload_id: str, number: int, data: bytes) -> str:
+        return str(self._upload_part(bucket, key, data, None, upload_id, number))
+
     def complete_multipart(
         self, bucket: str, key: str, upload_id: str, etags: Sequence[str]
     ) -> None:
@@ -239,6 +242,13 @@ class MinioStore:
     async def begin_multipart(self, key: str, media_type: str) -> str:
         """Begin to upload an object in parts; the upload's id."""
         return await self._call(self._client.begin_multipart, self._bucket, key, media_type)
+
+    async def write_part(self, key: str, upload_id: str, number: int, content: bytes) -> str:
+        """Upload one part; its ETag."""
+        write = functools.partial(
+            self._client.write_part, self._bucket, key, upload_id, number, content
+        )
+        return _bare(await self._run(self._reads, write))
 
     async def complete_multipart(self, key: str, upload_id: str, etags: Sequence[str]) -> bool:
         """Put the parts of an upload together; False if that cannot be. See `ObjectStore`."""
