@@ -1,7 +1,5 @@
 """Routes of jobs that are there: follow, control."""
 
-import base64
-import binascii
 from collections.abc import AsyncIterator
 from typing import Annotated
 from uuid import UUID
@@ -18,11 +16,12 @@ from app.jobs import service
 from app.jobs.errors import JobNotFoundError, JobStateError
 from app.jobs.lifecycle import FINAL_JOB_STATUSES
 from app.jobs.metrics import job_metrics
+from app.jobs.paging import decode_cursor, encode_cursor
 from app.jobs.poll import JobReader, Look, answer_headers
 from app.jobs.repository import find_events
 from app.jobs.schemas import EventList, EventOut, JobFilters, JobOut, JobPage, MetricsOut
+from app.jobs.stopping import stop_worker_soon
 from app.jobs.watching import stream_events, wait_until
-from app.queueing.rq_queue import WorkerCommands
 from app.web.conditional import matches, preferred_wait
 from app.web.problems import problem_responses
 from app.web.watchers import TooManyWatchersError, Watchers
@@ -34,21 +33,6 @@ router = APIRouter(
 )
 
 _MAX_EVENTS = 1000
-
-
-def _encode_cursor(job_id: UUID) -> str:
-    return base64.urlsafe_b64encode(job_id.bytes).decode().rstrip("=")
-
-
-def _decode_cursor(cursor: str | None) -> UUID | None:
-    if cursor is None:
-        return None
-    try:
-        return UUID(bytes=base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (ValueError, binascii.Error) as error:
-        raise InvalidRequestError(
-            "cursor: pass the `next_cursor` of the page before, unchanged"
-        ) from error
 
 
 @router.get("", include_in_schema=False)
@@ -63,13 +47,13 @@ async def list_jobs(
         session,
         principal,
         filters,
-        before=_decode_cursor(filters.cursor),
+        before=decode_cursor(filters.cursor),
         limit=filters.limit + 1,
     )
     page = jobs[: filters.limit]
     return JobPage(
         items=[JobOut.of(job) for job in page],
-        next_cursor=_encode_cursor(page[-1].id) if len(jobs) > filters.limit else None,
+        next_cursor=encode_cursor(page[-1].id) if len(jobs) > filters.limit else None,
     )
 
 
@@ -223,11 +207,7 @@ async def cancel_job(
 ) -> JobOut:
     """Cancel a job that has not ended: a queued one at once, a running one as soon as it stops."""
     job = await service.cancel_job(session, principal, job_id)
-    attempt = await service.running_attempt(session, job)
-    if attempt is not None:
-        # Only to be quicker: the next heartbeat's answer says the same. Runs after the commit.
-        commands: WorkerCommands = request.app.state.worker_commands
-        background.add_task(commands.stop, attempt.worker_name or "", attempt.id)
+    await stop_worker_soon(session, job, request.app.state.worker_commands, background)
     return JobOut.of(job)
 
 

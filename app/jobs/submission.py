@@ -96,9 +96,12 @@ class Submission:
         context: RequestContext,
         *,
         idempotency_key: str | None = None,
+        fingerprint: dict[str, Any] | None = None,
         require_worker: bool = False,
     ) -> Submitted:
         """Check a request and make a job of it; Redis is not touched.
+
+        A repeat is known by its `fingerprint`, which is the request itself unless one is given.
 
         Raises:
             ForbiddenError, ModelNotFoundError, …: as `check` does.
@@ -109,7 +112,7 @@ class Submission:
         origin = _Origin(
             context,
             require_worker,
-            *_key_and_hash(idempotency_key, request.model_dump(mode="json")),
+            *_key_and_hash(idempotency_key, fingerprint or request.model_dump(mode="json")),
         )
         # First, because a replay answers even if the upload has been deleted since.
         earlier = await self._find_replay(principal, origin)

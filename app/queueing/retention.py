@@ -4,12 +4,11 @@ A crash between the two leaves objects, never a row that promises what is gone. 
 list of every object there ever was a permission for, so nothing can be forgotten.
 """
 
-from app.artifacts.keeping import find_unkept, forget, let_go
+from app.artifacts.keeping import find_unkept, forget
 from app.artifacts.streams import find_abandoned, forget_upload
 from app.db.session import Database
-from app.jobs.detected import delete_detected
-from app.jobs.lifecycle import JobStatus
-from app.jobs.repository import find_expired_jobs, move_job
+from app.jobs.expiry import expire_job
+from app.jobs.repository import find_expired_jobs
 from app.logs import get_logger
 from app.storage.base import ObjectStore
 
@@ -19,23 +18,11 @@ _BATCH = 200
 
 
 async def expire_jobs(database: Database) -> int:
-    """Move jobs whose retention is over to EXPIRED; returns how many.
-
-    What pipelines have seen in their files goes with the files.
-    """
+    """Move jobs whose retention is over to EXPIRED; returns how many."""
     expired = 0
     async with database.transaction() as session:
         for job_id in await find_expired_jobs(session, _BATCH):
-            job = await move_job(
-                session,
-                job_id,
-                JobStatus.EXPIRED,
-                expected={JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED},
-                event_type="job.expired",
-            )
-            if job is not None:
-                await let_go(session, job_id)
-                await delete_detected(session, job_id)
+            if await expire_job(session, job_id) is not None:
                 expired += 1
     if expired:
         log.info("jobs expired", jobs=expired)
