@@ -26,8 +26,12 @@ from app.logs import configure_logging, get_logger
 from app.queueing.rq_queue import WorkerCommands
 from app.storage.base import StorageUnavailableError
 from app.storage.minio_store import MinioStore
+from app.videos.errors import TooManyUploadsError
+from app.videos.router import MAX_UPLOADS, UPLOAD_PATH
+from app.videos.router import router as videos_router
+from app.videos.router import status_router as job_status_router
 from app.web.links import document_links
-from app.web.middleware import BodyLimitMiddleware, RequestContextMiddleware
+from app.web.middleware import MAX_JSON_DEPTH, BodyLimitMiddleware, RequestContextMiddleware
 from app.web.problems import document_problems, install_problem_handlers
 from app.web.shutdown import stopping_event
 from app.web.watchers import Watchers
@@ -40,7 +44,6 @@ API_PREFIX = "/api/v1"
 WORKER_PREFIX = "/worker/v1"
 
 _MAX_BODY_BYTES = 256 << 10
-_MAX_JSON_DEPTH = 32
 
 _DESCRIPTION = """
 Generative 3D and video models as jobs, on your own GPU machines.
@@ -56,6 +59,10 @@ Send your key as `x-api-key`. Errors are `application/problem+json` (RFC 9457).
 _TAGS = [
     {"name": "files", "description": "Upload tickets, artifacts and downloads"},
     {"name": "jobs", "description": "Submit, follow, cancel and retry"},
+    {
+        "name": "videos",
+        "description": "Upload and follow videos as the systems before this one had it",
+    },
     {"name": "catalog", "description": "The models that can be asked for"},
     {"name": "worker", "description": "For GPU machines, with a worker key (docs/contract.md)"},
     {"name": "health", "description": "Liveness and readiness"},
@@ -77,6 +84,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.submission = Submission(database, store, KnownModels(database), writer)
     app.state.worker_commands = WorkerCommands(settings.redis_url)
     app.state.watchers = Watchers()
+    app.state.uploads = Watchers(MAX_UPLOADS, TooManyUploadsError)
     app.state.stopping = stopping_event()
     app.state.authenticator = Authenticator(database, settings.secret_key.get_secret_value())
     await signals.start()
@@ -117,7 +125,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     install_problem_handlers(app)
     # The last one added is the outermost.
     app.add_middleware(JobShortcuts, prefix=API_PREFIX)
-    app.add_middleware(BodyLimitMiddleware, max_bytes=_MAX_BODY_BYTES, max_depth=_MAX_JSON_DEPTH)
+    app.add_middleware(
+        BodyLimitMiddleware,
+        max_bytes=_MAX_BODY_BYTES,
+        max_depth=MAX_JSON_DEPTH,
+        streamed={f"{API_PREFIX}{UPLOAD_PATH}"},
+    )
     if settings.backend_cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -151,6 +164,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(files_router, prefix=API_PREFIX)
     app.include_router(submission_router, prefix=API_PREFIX)
     app.include_router(jobs_router, prefix=API_PREFIX)
+    app.include_router(videos_router, prefix=API_PREFIX)
+    app.include_router(job_status_router, prefix=API_PREFIX)
     app.include_router(catalog_router, prefix=API_PREFIX)
     app.include_router(worker_router, prefix=WORKER_PREFIX)
     document_problems(app)

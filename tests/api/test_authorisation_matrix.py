@@ -21,13 +21,14 @@ from tests.support.people import JOBS, People, Person
 from tests.support.problems import assert_problem
 from tests.support.rows import nothing_written
 from tests.support.runs import Stage
-from tests.support.worker import GLB
+from tests.support.worker import GLB, MP4
 
 CALLERS = ("owner", "admin", "operator", "viewer", "stranger", "revoked", "worker", "nobody")
 """The job's owner, three colleagues, an operator of another organisation, the owner's revoked key,
 a worker's key, and no key at all."""
 
 MODELS = "/api/v1/models"
+VIDEOS = "/api/v1/videos"
 ATTEMPT = "/worker/v1/attempts/{attempt_id}"
 
 # One status for each of CALLERS, in their order.
@@ -40,6 +41,7 @@ UPLOADS = "200 200 200 403 200 401 403 401"
 # With the owner's upload, which is nobody else's to use.
 VALIDATES = "200 404 404 403 404 401 403 401"
 CREATES = "201 404 404 403 404 401 403 401"
+SENDS_VIDEO = "202 202 202 403 202 401 403 401"
 WORKER = "403 403 403 403 403 401 200 401"
 
 MATRIX = {
@@ -59,9 +61,14 @@ MATRIX = {
     f"GET {JOBS}/{{job_id}}/artifacts/{{kind}}": READS_JOB,
     f"GET {JOBS}/{{job_id}}/download": READS_JOB,
     f"DELETE {JOBS}/{{job_id}}": CONTROLS_JOB,
+    f"GET {JOBS}/{{job_id}}/status": READS_JOB,
     f"POST {JOBS}/{{job_id}}/cancel": CONTROLS_JOB,
     f"POST {JOBS}/{{job_id}}/retry": CONTROLS_JOB,
     f"POST {JOBS}/{{job_id}}/reproduce": REPRODUCES,
+    f"POST {VIDEOS}/upload": SENDS_VIDEO,
+    f"GET {VIDEOS}": USERS,
+    f"GET {VIDEOS}/{{video_id}}": READS_JOB,
+    f"DELETE {VIDEOS}/{{video_id}}": CONTROLS_JOB,
     "POST /worker/v1/workers/heartbeat": WORKER,
     f"POST {ATTEMPT}/claim": WORKER,
     f"POST {ATTEMPT}/heartbeat": WORKER,
@@ -76,10 +83,11 @@ MATRIX = {
 
 @dataclass
 class Target:
-    """What the owner has for a route to be tried on: names in its path, body and headers."""
+    """What the owner has for a route to be tried on: names in its path, body or files, headers."""
 
     names: dict[str, str] = field(default_factory=dict)
     body: dict[str, Any] | None = None
+    files: dict[str, tuple[str, bytes]] | None = None
     headers: dict[str, str] = field(default_factory=dict)
 
 
@@ -113,6 +121,16 @@ async def _new_job(stage: Stage, owner: Person) -> Target:
     return Target(body=body)
 
 
+async def _form(stage: Stage, owner: Person) -> Target:
+    return Target(files={"files": ("talk.mp4", MP4)})
+
+
+async def _video(stage: Stage, owner: Person) -> Target:
+    form = await _form(stage, owner)
+    answer = await owner.client.post(f"{VIDEOS}/upload", files=form.files)
+    return Target({"video_id": answer.json()["job_id"]})
+
+
 async def _dispatched(stage: Stage, owner: Person) -> Target:
     await stage.worker.report()
     attempt = await dispatch(stage.database, stage.dispatcher, (await owner.job())["id"])
@@ -123,7 +141,7 @@ async def _dispatched(stage: Stage, owner: Person) -> Target:
 def _fenced(spec: JobSpec, body: dict[str, Any]) -> Target:
     """With the attempt's token for all: without a worker's key it opens nothing."""
     token = {ATTEMPT_TOKEN_HEADER: spec.attempt_token}
-    return Target({"attempt_id": str(spec.attempt_id)}, body, token)
+    return Target({"attempt_id": str(spec.attempt_id)}, body, headers=token)
 
 
 def _running(body: dict[str, Any]) -> Prepare:
@@ -171,6 +189,9 @@ PREPARE: dict[str, Prepare] = {
     f"DELETE {JOBS}/{{job_id}}": _waiting,
     f"POST {JOBS}/{{job_id}}/cancel": _waiting,
     f"POST {JOBS}/{{job_id}}/retry": _cancelled,
+    f"POST {VIDEOS}/upload": _form,
+    f"GET {VIDEOS}/{{video_id}}": _video,
+    f"DELETE {VIDEOS}/{{video_id}}": _video,
     "POST /worker/v1/workers/heartbeat": _just(_WORKER),
     f"POST {ATTEMPT}/claim": _dispatched,
     f"POST {ATTEMPT}/heartbeat": _running({}),
@@ -260,7 +281,11 @@ async def test_row(
         async def ask(target: Target, key: dict[str, str] = key) -> httpx.Response:
             url = path.format(**target.names)
             return await http.request(
-                method, url, json=target.body, headers={**key, **target.headers}
+                method,
+                url,
+                json=target.body,
+                files=target.files,
+                headers={**key, **target.headers},
             )
 
         if expected[caller] < 400:

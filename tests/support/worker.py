@@ -12,6 +12,10 @@ from contract.streams import PART_BYTES
 BASE = "/worker/v1"
 GLB = b"glTF" + (2).to_bytes(4, "little") + (12).to_bytes(4, "little")
 """The shortest file that is a GLB by its header."""
+MP4 = b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isomavc1" + b"not decoded here" * 300
+"""A file that is an MP4 by its first bytes, and nothing else."""
+ZIP = b"PK\x03\x04" + b"stored" * 100
+"""The same of a ZIP."""
 
 
 class FakeWorker:
