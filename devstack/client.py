@@ -40,14 +40,20 @@ class Client:
 
     def upload(self, path: Path) -> str:
         """Upload a file; answers the object's name, which goes into a job's parameters."""
-        content = path.read_bytes()
         media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
         ticket = self._json(
             "POST",
             "/jobs/upload-ticket",
-            {"filename": path.name, "content_type": media_type, "size_bytes": len(content)},
+            {
+                "filename": path.name,
+                "content_type": media_type,
+                "size_bytes": path.stat().st_size,
+            },
         )
-        answer = self._storage.put(ticket["upload_url"], content=content, headers=ticket["headers"])
+        with path.open("rb") as file:
+            answer = self._storage.put(
+                ticket["upload_url"], content=file, headers=ticket["headers"]
+            )
         _check(answer)
         object_name: str = ticket["object_name"]
         return object_name
