@@ -6,9 +6,15 @@ from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import text
 
+from app.artifacts.uploads import create_upload_ticket
+from app.config import Settings
+from app.db.session import Database
+from app.queueing.retention import delete_unused_objects
 from app.storage.base import ObjectStore
 from app.storage.writing import PART_BYTES, write_stream
+from tests.support.people import People
 from tests.support.storage import stored_keys
 
 
@@ -69,4 +75,31 @@ async def test_a_cancelled_writer_leaves_nothing(store: ObjectStore, key: str) -
     writing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await writing
+    assert await stored_keys(store) == before
+
+
+async def test_parts_of_a_process_that_was_killed(
+    store: ObjectStore, people: People, database: Database, settings: Settings
+) -> None:
+    """What a process has left in mid-upload is known by its ticket, and goes in time."""
+    before = await stored_keys(store)
+    principal = await (await people.make()).principal(database)
+    async with database.transaction() as session:
+        ticket = await create_upload_ticket(
+            session,
+            principal,
+            settings,
+            filename="talk.mp4",
+            content_type="video/mp4",
+            size_bytes=None,
+            sha256=None,
+            streamed=True,
+        )
+    upload_id = await store.begin_multipart(ticket.object_key, "video/mp4")
+    await store.write_part(ticket.object_key, upload_id, 1, bytes(PART_BYTES))
+    assert await stored_keys(store) == before | {f"{ticket.object_key} in parts"}
+    assert await delete_unused_objects(database, store) == 0
+    async with database.transaction() as session:
+        await session.execute(text("UPDATE upload_tickets SET keep_until = now() - interval '1 s'"))
+    assert await delete_unused_objects(database, store) == 1
     assert await stored_keys(store) == before
