@@ -25,7 +25,7 @@ from tests.support.apps import another_app
 from tests.support.people import JOBS, People, Person
 from tests.support.problems import assert_problem
 from tests.support.rows import nothing_written
-from tests.support.storage import stored_keys
+from tests.support.storage import has_parts, stored_keys
 from tests.support.worker import MP4
 
 VIDEOS = "/api/v1/videos"
@@ -308,15 +308,23 @@ async def _until_tickets(database: Database, number: int) -> None:
 
 
 @pytest.mark.usefixtures("nothing_left")
-async def test_a_connection_that_breaks(ada: Person, api_url: str, database: Database) -> None:
+async def test_a_connection_that_breaks(
+    ada: Person, api_url: str, database: Database, store: ObjectStore
+) -> None:
     """Of an upload that stops in the middle of its second part nothing is left."""
     body, _ = _body([MP4 + bytes(12 << 20)])
     _, writer = await _connect(api_url)
     writer.write(_request(ada, len(body)) + body[: 10 << 20])
     await writer.drain()
     await _until_tickets(database, 1)
+    async with database.transaction() as session:
+        key = str(await session.scalar(select(UploadTicket.object_key)))
+    async with asyncio.timeout(30):
+        while not await has_parts(store, key):  # noqa: ASYNC110  (storage tells nobody)
+            await asyncio.sleep(0.02)
     await _hang_up(writer)
     await _until_tickets(database, 0)
+    assert not await has_parts(store, key)
 
 
 @pytest.mark.usefixtures("nothing_left")

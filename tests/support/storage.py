@@ -9,18 +9,27 @@ from app.storage.minio_store import MinioStore
 
 
 async def stored_keys(store: ObjectStore) -> set[str]:
-    """Every object, and every upload in parts that is under way, in the bucket."""
+    """Every object in the bucket."""
     assert isinstance(store, MinioStore)
     client, bucket = store._client, store._bucket
 
     def look() -> set[str]:
-        objects = {str(item.object_name) for item in client.list_objects(bucket, recursive=True)}
+        return {str(item.object_name) for item in client.list_objects(bucket, recursive=True)}
+
+    return await asyncio.to_thread(look)
+
+
+async def has_parts(store: ObjectStore, key: str) -> bool:
+    """Whether this very object is being uploaded in parts; not every store can list them all."""
+    assert isinstance(store, MinioStore)
+    client, bucket = store._client, store._bucket
+
+    def look() -> bool:
         try:
-            parts = client._list_multipart_uploads(bucket, prefix="").uploads
+            return bool(client._list_multipart_uploads(bucket, prefix=key).uploads)
         except MinioException as error:
             if "NoSuchUpload" not in str(error):  # what some servers say if there are none
                 raise
-            parts = []
-        return objects | {f"{upload.object_name} in parts" for upload in parts}
+            return False
 
     return await asyncio.to_thread(look)
