@@ -4,7 +4,7 @@ unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test chaos lint fmt types migrate bench bench-api bench-worker bench-video gallery lock clean
+.PHONY: help setup demo demo-video up test chaos lint fmt types migrate bench bench-api bench-worker bench-video gallery lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,6 +14,10 @@ setup: ## install what the other targets need and write .env; done by them too
 
 demo: setup ## turn a picture into a 3D model on a stack of its own; IMAGE=path.png takes yours
 	@$(PY) -m devstack demo $${IMAGE:+--image "$$IMAGE"}
+
+demo-video: ## take frames of a video and find who is in it, on a stack of its own; VIDEO=path.mp4 takes yours
+	@sh devstack/setup.sh video
+	@$(PY) -m devstack demo-video $${VIDEO:+--video "$$VIDEO"}
 
 up: setup ## run the whole stack here until Ctrl-C, its data kept in .devstack
 	@$(PY) -m devstack up

@@ -31,8 +31,12 @@ from app.sessions.router import router as auth_router
 from app.sessions.service import Sessions
 from app.storage.base import StorageUnavailableError
 from app.storage.minio_store import MinioStore
+from app.videos.errors import TooManyUploadsError
+from app.videos.router import MAX_UPLOADS, UPLOAD_PATH
+from app.videos.router import router as videos_router
+from app.videos.router import status_router as job_status_router
 from app.web.links import document_links
-from app.web.middleware import BodyLimitMiddleware, RequestContextMiddleware
+from app.web.middleware import MAX_JSON_DEPTH, BodyLimitMiddleware, RequestContextMiddleware
 from app.web.problems import document_problems, install_problem_handlers
 from app.web.shutdown import stopping_event
 from app.web.watchers import Watchers
@@ -45,7 +49,6 @@ API_PREFIX = "/api/v1"
 WORKER_PREFIX = "/worker/v1"
 
 _MAX_BODY_BYTES = 256 << 10
-_MAX_JSON_DEPTH = 32
 
 _DESCRIPTION = """
 Generative 3D and video models as jobs, on your own GPU machines.
@@ -62,6 +65,10 @@ Send your key as `x-api-key`, or the access token of `POST /api/v1/auth/login` a
 _TAGS = [
     {"name": "files", "description": "Upload tickets, artifacts and downloads"},
     {"name": "jobs", "description": "Submit, follow, cancel and retry"},
+    {
+        "name": "videos",
+        "description": "Upload and follow videos as the systems before this one had it",
+    },
     {"name": "catalog", "description": "The models that can be asked for"},
     {"name": "auth", "description": "Log in and out, change your password (docs/accounts.md)"},
     {"name": "users", "description": "The people of your organisation, for its admins"},
@@ -87,6 +94,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.submission = Submission(database, store, KnownModels(database), writer)
     app.state.worker_commands = WorkerCommands(settings.redis_url)
     app.state.watchers = Watchers()
+    app.state.uploads = Watchers(MAX_UPLOADS, TooManyUploadsError)
     app.state.stopping = stopping_event()
     app.state.authenticator = authenticator = Authenticator(database, settings)
     app.state.sessions = Sessions(database, settings)
@@ -128,7 +136,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     install_problem_handlers(app)
     # The last one added is the outermost.
     app.add_middleware(JobShortcuts, prefix=API_PREFIX)
-    app.add_middleware(BodyLimitMiddleware, max_bytes=_MAX_BODY_BYTES, max_depth=_MAX_JSON_DEPTH)
+    app.add_middleware(
+        BodyLimitMiddleware,
+        max_bytes=_MAX_BODY_BYTES,
+        max_depth=MAX_JSON_DEPTH,
+        streamed={f"{API_PREFIX}{UPLOAD_PATH}"},
+    )
     if settings.backend_cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -162,6 +175,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(files_router, prefix=API_PREFIX)
     app.include_router(submission_router, prefix=API_PREFIX)
     app.include_router(jobs_router, prefix=API_PREFIX)
+    app.include_router(videos_router, prefix=API_PREFIX)
+    app.include_router(job_status_router, prefix=API_PREFIX)
     app.include_router(catalog_router, prefix=API_PREFIX)
     for router in (auth_router, users_router, keys_router, audit_router):
         app.include_router(router, prefix=API_PREFIX)

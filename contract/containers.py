@@ -14,9 +14,12 @@ WEBM = "video/webm"
 AVI = "video/x-msvideo"
 ASF = "video/x-ms-wmv"
 FLV = "video/x-flv"
+MPEG_TS = "video/mp2t"
 
-VIDEO_TYPES = frozenset({MP4, QUICKTIME, MATROSKA, WEBM, AVI, ASF, FLV})
+VIDEO_TYPES = frozenset({MP4, QUICKTIME, MATROSKA, WEBM, AVI, ASF, FLV, MPEG_TS})
 
+_SYNC = 0x47
+_FEWEST_PACKETS = 8
 _EBML = b"\x1a\x45\xdf\xa3"
 _MAGIC = {bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"): ASF, b"FLV\x01": FLV}
 _PICTURE_BRANDS = frozenset(
@@ -36,7 +39,21 @@ def video_type_of(head: bytes) -> str | None:
         return AVI
     if head[4:8] in _QUICKTIME_ATOMS:  # written before there was a brand
         return QUICKTIME
+    if _is_transport_stream(head):
+        return MPEG_TS
     return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
+
+
+def _is_transport_stream(head: bytes) -> bool:
+    """Packets of 188 bytes (ISO/IEC 13818-1), or those behind four bytes of a time, as in M2TS.
+
+    Each begins with a byte that is also a letter, so some of them have to be there.
+    """
+    for size, start in ((188, 0), (192, 4)):
+        begins = head[start:ENOUGH_BYTES:size]
+        if len(begins) >= _FEWEST_PACKETS and set(begins) == {_SYNC}:
+            return True
+    return False
 
 
 def _type_of_brand(brand: bytes) -> str | None:

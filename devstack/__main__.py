@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from devstack.demo import default_output, demo
+from devstack.demo_video import demo_video
 from devstack.errors import DevstackError
 from devstack.settings import ROOT, app_environment, user_settings
 from devstack.stack import Stack
@@ -56,6 +57,9 @@ def parser() -> argparse.ArgumentParser:
     trial = commands.add_parser("demo", help="turn a picture into a 3D model on a fresh stack")
     trial.add_argument("--image", type=Path, help="your own picture; PNG, JPEG or WebP")
     trial.add_argument("--output", type=Path, default=default_output(), help="default: %(default)s")
+    trial = commands.add_parser("demo-video", help="look at a video on a fresh stack")
+    trial.add_argument("--video", type=Path, help="your own video; MP4, MOV, MKV, WebM, AVI …")
+    trial.add_argument("--output", type=Path, default=default_output(), help="default: %(default)s")
     commands.add_parser("migrate", help="bring the database up to date")
     commands.add_parser("env", help="print the addresses of the running stack, for `eval`")
     return top
@@ -70,6 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return up()
             case "demo":
                 return demo(options.image, options.output)
+            case "demo-video":
+                return demo_video(options.video, options.output)
             case "migrate":
                 return migrate()
             case _:

@@ -40,14 +40,20 @@ class Client:
 
     def upload(self, path: Path) -> str:
         """Upload a file; answers the object's name, which goes into a job's parameters."""
-        content = path.read_bytes()
         media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
         ticket = self._json(
             "POST",
             "/jobs/upload-ticket",
-            {"filename": path.name, "content_type": media_type, "size_bytes": len(content)},
+            {
+                "filename": path.name,
+                "content_type": media_type,
+                "size_bytes": path.stat().st_size,
+            },
         )
-        answer = self._storage.put(ticket["upload_url"], content=content, headers=ticket["headers"])
+        with path.open("rb") as file:
+            answer = self._storage.put(
+                ticket["upload_url"], content=file, headers=ticket["headers"]
+            )
         _check(answer)
         object_name: str = ticket["object_name"]
         return object_name
@@ -69,6 +75,17 @@ class Client:
         """The job's files, each with a URL to fetch it from."""
         items: list[dict[str, Any]] = self._json("GET", f"/jobs/{job_id}/artifacts")["items"]
         return items
+
+    def events(self, job_id: str, event_type: str) -> list[dict[str, Any]]:
+        """The job's events of a type or, with a star at its end, of all that begin like it."""
+        events: list[dict[str, Any]] = []
+        while True:
+            after = events[-1]["id"] if events else 0
+            query = f"type={event_type}&after={after}&limit=1000"
+            page = self._json("GET", f"/jobs/{job_id}/events?{query}")["items"]
+            if not page:
+                return events
+            events += page
 
     def download(self, url: str, target: Path) -> int:
         """Fetch a presigned URL into a file; answers its size in bytes."""

@@ -26,6 +26,8 @@ TORCH = "torch==2.13.0"
 """For the tests; not in poetry.lock, where it would bring gigabytes of CUDA libraries."""
 TESTED_GROUPS = ("analytics", "diffusion", "parquet", "video")
 """Optional for workers, since they are large, or GPL; all tests need them."""
+VIDEO_GROUPS = ("analytics", "video")
+"""Those of them that the models for videos need."""
 OTHER_OPENCV = "opencv-python"
 """Locked because `trackers` asks for it. It holds the same module as the headless build that all
 else uses, but needs a desktop's libraries, so it stays out."""
@@ -201,29 +203,39 @@ def ensure_packages() -> None:
     stamp.write_text(content)
 
 
-def ensure_tested_groups() -> None:
-    """What the tests need besides: optional groups, and torch as pip's own index has it."""
-    stamp = VENV / ".complete-tested"
+def ensure_groups(groups: Sequence[str]) -> None:
+    """`.venv` also holds these optional groups of poetry.lock."""
+    content = (VENV / ".complete").read_text()
+    missing = [name for name in groups if not is_stamped(VENV / f".complete-{name}", content)]
+    if not missing:
+        return
+    wanted = ",".join(missing)
+    exported = run(
+        "Reading poetry.lock", [ensure_poetry(), "export", "--without-urls", "--only", wanted]
+    )
+    requirements = VENV / "groups.txt"
+    requirements.write_text(split_off(exported, OTHER_OPENCV)[0])
+    say(f"installing the groups {wanted}")
+    # The lock is complete, and pip would miss what was left out.
+    hashed = ("--no-deps", "--require-hashes", "-r", requirements)
+    run("Installing the groups", [VENV / "bin" / "python", "-m", "pip", "install", "-q", *hashed])
+    for name in missing:
+        (VENV / f".complete-{name}").write_text(content)
+
+
+def ensure_torch() -> None:
+    """`.venv` also holds torch, as pip's own index has it, with the locked versions of the rest."""
+    stamp = VENV / ".complete-torch"
     content = (VENV / ".complete").read_text() + TORCH
     if is_stamped(stamp, content):
         return
-    poetry = ensure_poetry()
     groups = ",".join([*wanted_groups(), *TESTED_GROUPS])
-    export = (poetry, "export", "--without-urls")
-    tested = ",".join(TESTED_GROUPS)
-    requirements, constraints = VENV / "tested.txt", VENV / "constraints.txt"
-    exported = run("Reading poetry.lock", [*export, "--only", tested])
-    requirements.write_text(split_off(exported, OTHER_OPENCV)[0])
-    constraints.write_text(
-        run("Reading poetry.lock", [*export, "--without-hashes", "--with", groups])
-    )
-    say(f"installing {TORCH.replace('==', ' ')} and the groups {tested}")
-    stamp.unlink(missing_ok=True)
-    install = (VENV / "bin" / "python", "-m", "pip", "install", "-q")
-    # The lock is complete, and pip would miss what was left out.
-    hashed = ("--no-deps", "--require-hashes", "-r", requirements)
-    run("Installing the packages", [*install, *hashed])
-    run("Installing torch", [*install, "-c", constraints, TORCH])
+    export = (ensure_poetry(), "export", "--without-urls", "--without-hashes", "--with", groups)
+    constraints = VENV / "constraints.txt"
+    constraints.write_text(run("Reading poetry.lock", export))
+    say(f"installing {TORCH.replace('==', ' ')}")
+    python = VENV / "bin" / "python"
+    run("Installing torch", [python, "-m", "pip", "install", "-q", "-c", constraints, TORCH])
     stamp.write_text(content)
 
 
@@ -262,7 +274,10 @@ def alone() -> Iterator[None]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Do what is missing; `tools` adds what only the tests need, `lock` re-locks instead."""
+    """Do what is missing; `lock` re-locks instead.
+
+    `tools` adds what only the tests need, `video` what the pipelines for videos do.
+    """
     try:
         with alone():
             if "lock" in arguments:
@@ -272,8 +287,11 @@ def main(arguments: Sequence[str]) -> int:
                 say("wrote .env with random secrets")
             ensure_packages()
             if "tools" in arguments:
-                ensure_tested_groups()
+                ensure_groups(TESTED_GROUPS)
+                ensure_torch()
                 ensure_tools()
+            if "video" in arguments:
+                ensure_groups(VIDEO_GROUPS)
     except SetupError as error:
         print(f"setup: {error}", file=sys.stderr)
         return 1

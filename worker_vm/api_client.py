@@ -19,6 +19,13 @@ from contract.attempts import (
     JobSpec,
 )
 from contract.base import Message
+from contract.streams import (
+    StreamCompletion,
+    StreamParts,
+    StreamPartsRequest,
+    StreamRequest,
+    StreamTicket,
+)
 from contract.workers import WorkerHeartbeat, WorkerHeartbeatReply
 from worker_vm import __version__
 from worker_vm.http_client import describe_network_error, make_client
@@ -184,6 +191,18 @@ class AttemptApi:
     def commit(self, request: ArtifactCommit) -> ArtifactRecord:
         """Have an uploaded file checked and shown."""
         return self._post("/artifacts", request, ArtifactRecord)
+
+    def begin_stream(self, request: StreamRequest) -> StreamTicket:
+        """Begin a file that is uploaded in parts, or begin it anew."""
+        return self._post("/streams", request, StreamTicket)
+
+    def stream_parts(self, request: StreamPartsRequest) -> StreamParts:
+        """Ask where to PUT some parts of it."""
+        return self._post("/streams/parts", request, StreamParts)
+
+    def complete_stream(self, completion: StreamCompletion) -> ArtifactRecord:
+        """Have its parts put together, checked and shown."""
+        return self._post("/streams/complete", completion, ArtifactRecord)
 
     def finish(self, outcome: FinishRequest) -> FinishReply:
         """Report how the attempt ended."""

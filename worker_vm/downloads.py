@@ -1,7 +1,7 @@
 """What a run begins with: fetched by presigned GET, and only exactly what was promised."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from http import HTTPStatus
 from pathlib import Path
 
@@ -102,17 +102,37 @@ def _local_name(number: int, object_name: str) -> str:
 
 
 def _download(client: httpx.Client, item: InputFile, path: Path, check: Callable[[], None]) -> None:
-    etag = item.etag.removeprefix("W/").strip('"')
-    headers = {"If-Match": f'"{etag}"', "Accept-Encoding": "identity"}
+    headers = request_headers(item)
     try:
         with client.stream("GET", item.url, headers=headers, timeout=SILENT_SECONDS) as response:
-            _check_answer(response, item, etag)
+            check_answer(response, item)
+            length = response.headers.get("Content-Length")
+            if length is not None and int(length) != item.size_bytes:
+                raise changed(item)
             _write(response, item, path, check)
     except httpx.HTTPError as error:
         raise StorageUnavailableError(describe_network_error(error)) from None
 
 
-def _check_answer(response: httpx.Response, item: InputFile, etag: str) -> None:
+def request_headers(item: InputFile) -> dict[str, str]:
+    """What every request for an input says: this very object, as it is."""
+    return {"If-Match": f'"{bare(item.etag)}"', "Accept-Encoding": "identity"}
+
+
+def bare(etag: str) -> str:
+    """An ETag without its quotes, and whether it is called weak or not."""
+    return etag.removeprefix("W/").strip('"')
+
+
+def check_answer(
+    response: httpx.Response, item: InputFile, accepted: Container[int] = (HTTPStatus.OK,)
+) -> None:
+    """Check by status and ETag that storage answers with the object that was promised.
+
+    Raises:
+        PipelineError: INPUT_CHANGED, or INPUT_UNAVAILABLE.
+        StorageUnavailableError: it may later.
+    """
     status = response.status_code
     if status == HTTPStatus.NOT_FOUND:
         raise PipelineError(
@@ -127,15 +147,12 @@ def _check_answer(response: httpx.Response, item: InputFile, etag: str) -> None:
             permanent=False,
         )
     if status == HTTPStatus.PRECONDITION_FAILED:
-        raise _changed(item)
-    if status != HTTPStatus.OK:
+        raise changed(item)
+    if status not in accepted:
         raise StorageUnavailableError(f"storage answered {status}")
     served = response.headers.get("ETag")
-    if served is not None and served.removeprefix("W/").strip('"') != etag:
-        raise _changed(item)
-    length = response.headers.get("Content-Length")
-    if length is not None and int(length) != item.size_bytes:
-        raise _changed(item)
+    if served is not None and bare(served) != bare(item.etag):
+        raise changed(item)
 
 
 def _write(
@@ -147,13 +164,14 @@ def _write(
             check()
             received += len(chunk)
             if received > item.size_bytes:
-                raise _changed(item)
+                raise changed(item)
             file.write(chunk)
     if received < item.size_bytes:
         raise StorageUnavailableError(f"the download ended after {received} bytes")
 
 
-def _changed(item: InputFile) -> PipelineError:
+def changed(item: InputFile) -> PipelineError:
+    """The failure of an input that is another object than it was."""
     return PipelineError(
         FailureCode.INPUT_CHANGED,
         f"The input {item.parameter} is not the file that the job was created with;"

@@ -6,7 +6,7 @@ import selectors
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from contract.workers import PipelineStatus
@@ -118,6 +118,7 @@ class HostPool:
         command: Run,
         listener: Callable[[Callable[[], None]], RunListener],
         control: RunControl,
+        connections: Sequence[int] = (),
     ) -> Ended:
         """Run a pipeline in its host.
 
@@ -125,6 +126,7 @@ class HostPool:
             command: what to run.
             listener: makes the listener, given a way to free the other hosts' memory.
             control: says when to stop.
+            connections: to the inputs that it reads by ranges.
 
         Raises:
             PipelineUnavailableError: this worker cannot run it.
@@ -134,7 +136,8 @@ class HostPool:
         host = self.require(command.pipeline, control)
         self._used[command.pipeline] = next(self._uses)
         try:
-            ended = host.run(command, listener(lambda: self._stop_others(host)), control)
+            heard_by = listener(lambda: self._stop_others(host))
+            ended = host.run(command, heard_by, control, connections)
         except HostCrashedError:
             if not control.stopped.is_set():
                 # One crash may be the picture's fault; several in a row wait longer and longer.

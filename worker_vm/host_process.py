@@ -4,11 +4,11 @@ import contextvars
 import os
 import selectors
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from worker_vm.control import RunControl, StopReason
 from worker_vm.host_child import (
@@ -21,6 +21,7 @@ from worker_vm.host_child import (
 from worker_vm.host_protocol import (
     Advanced,
     Cancel,
+    Detected,
     Ended,
     Event,
     Loaded,
@@ -36,6 +37,8 @@ from worker_vm.host_protocol import (
     RoomMade,
     RoomWanted,
     Run,
+    Streamed,
+    Streaming,
     Unload,
 )
 from worker_vm.logs import get_logger
@@ -64,6 +67,15 @@ class RunListener(Protocol):
 
     def produced(self, kind: str, path: Path, media_type: str) -> None:
         """A file is finished."""
+
+    def streaming(self, kind: str, name: str, media_type: str, descriptor: int) -> None:
+        """A file is being made, and comes through a pipe, which is the listener's to close."""
+
+    def streamed(self, name: str, size_bytes: int) -> None:
+        """A file that was streaming is finished."""
+
+    def detected(self, event_type: str, data: dict[str, Any]) -> None:
+        """The pipeline has seen something in its input."""
 
     def restarted(self, reason: str) -> None:
         """The run begins again, in a new folder."""
@@ -129,6 +141,11 @@ class HostProcess:
     def fileno(self) -> int:
         """What becomes readable when it says something, or ends; to wait on."""
         return self._need().channel.fileno()
+
+    def ranged_inputs(self, pipeline: str) -> list[str]:
+        """The parameters of a pipeline whose files it reads by ranges."""
+        report = self.reports.get(pipeline)
+        return report.ranged_inputs if report else []
 
     def start(self) -> None:
         """Start it; `catch_up` hears when it is ready.
@@ -220,11 +237,23 @@ class HostProcess:
         self.memory = event.memory
         self._need().channel.send(RoomMade(self._make_room(self, event.pipeline)))
 
-    def run(self, command: Run, listener: RunListener, control: RunControl) -> Ended:
+    def run(
+        self,
+        command: Run,
+        listener: RunListener,
+        control: RunControl,
+        connections: Sequence[int] = (),
+    ) -> Ended:
         """Run a pipeline and pass on what it tells, until it has ended.
 
         When `control` says stop, the run is asked to; one that does not in time is killed with all
         it has started, whatever it is doing.
+
+        Args:
+            command: what to run.
+            listener: hears what it tells.
+            control: says when to stop it.
+            connections: to the inputs that it reads by ranges.
 
         Raises:
             HostCrashedError: the process ended in mid-run, by itself or because it was killed.
@@ -238,7 +267,7 @@ class HostProcess:
         try:
             self._runs += 1
             self._restarts = 0
-            child.channel.send(replace(command, number=self._runs))
+            child.channel.send(replace(command, number=self._runs), connections)
             ended = self._watch(command.pipeline, listener, control, wake)
             if self.memory is not None and isinstance(ended.used_mib, int):
                 self.memory = replace(self.memory, used_mib=ended.used_mib)
@@ -294,8 +323,19 @@ class HostProcess:
             if isinstance(event, Ended) and event.number == self._runs:
                 return event
             if not _too_late(event, control):
-                self._pass_on(event, listener)  # type: ignore[arg-type]
+                try:
+                    self._pass_on(event, listener)  # type: ignore[arg-type]
+                except ProtocolError as error:
+                    log.error("host.babbles", reason=str(error))  # noqa: TRY400
+                    raise HostCrashedError(self.kill()) from error
+            elif isinstance(event, Streaming):
+                self._drop_pipe()
         return None
+
+    def _drop_pipe(self) -> None:
+        """Close the pipe of a file that nobody takes any more, if there is one."""
+        with suppress(ProtocolError):
+            os.close(self._need().channel.take_descriptor())
 
     def _pass_on(self, event: Event, listener: RunListener) -> None:
         match event:
@@ -303,27 +343,35 @@ class HostProcess:
                 listener.advanced(event.percent, event.stage, event.message)
             case Produced():
                 listener.produced(event.kind, Path(event.path), event.media_type)
+            case Streaming():
+                pipe = self._need().channel.take_descriptor()
+                listener.streaming(event.kind, event.name, event.media_type, pipe)
+            case Streamed():
+                listener.streamed(event.name, event.size_bytes)
+            case Detected():
+                listener.detected(event.event, event.data)
             case Loaded():
                 self._note(event)
             case RoomWanted():
                 self._answer(event)
-            case MemoryNeeded() | Reduced() if self._restarts >= _RESTARTS:
-                log.error("host.restarts_for_ever")
-                raise HostCrashedError(self.kill())
-            case MemoryNeeded():
-                self._restarts += 1
-                listener.restarted("memory did not suffice; trying with nothing else loaded")
-                listener.free_other_memory()
-                self._need().channel.send(MemoryFreed())
-            case Reduced():
-                self._restarts += 1
-                listener.restarted(
-                    f"memory did not suffice; trying smaller settings {event.params}"
-                )
+            case MemoryNeeded() | Reduced():
+                self._begin_again(event, listener)
             case _:
                 # The end of another run, say: what it says next cannot be believed either.
                 log.error("host.unexpected", message_type=type(event).__name__)
                 raise HostCrashedError(self.kill())
+
+    def _begin_again(self, event: MemoryNeeded | Reduced, listener: RunListener) -> None:
+        if self._restarts >= _RESTARTS:
+            log.error("host.restarts_for_ever")
+            raise HostCrashedError(self.kill())
+        self._restarts += 1
+        if isinstance(event, Reduced):
+            listener.restarted(f"memory did not suffice; trying smaller settings {event.params}")
+            return
+        listener.restarted("memory did not suffice; trying with nothing else loaded")
+        listener.free_other_memory()
+        self._need().channel.send(MemoryFreed())
 
     def _grace(self, pipeline: str, control: RunControl) -> float:
         if control.reason is StopReason.TIME_LIMIT:
@@ -359,6 +407,6 @@ def _too_late(event: object, control: RunControl) -> bool:
     """Whether a run says this after it was told to stop; a cancelled one's files are of use."""
     if not control.stopped.is_set():
         return False
-    if isinstance(event, Produced):
+    if isinstance(event, Produced | Streamed):
         return control.reason is not StopReason.CANCELLED
-    return isinstance(event, Advanced)
+    return isinstance(event, Advanced | Streaming | Detected)

@@ -5,18 +5,24 @@ is a frozen dataclass; on the wire it is a length (four bytes, big endian) and J
 """
 
 import json
+import os
 import socket
 import struct
 import threading
+from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 _LENGTH = struct.Struct("!I")
+_INT = struct.Struct("i")
 _LARGEST = 16 << 20
 _CHUNK = 1 << 16
 _CHUNKS = 256
 """Read at once: more than a socket holds, and no end of it from one who never stops talking."""
+_DESCRIPTORS = 16
+"""That may wait to be taken."""
 
 
 # --- commands, to the host -----------------------------------------------------------------------
@@ -41,6 +47,9 @@ class Run:
     prompt: str | None
     inputs: dict[str, str]
     work_dir: str
+    ranged: dict[str, int] = field(default_factory=dict)
+    """Inputs that are read by ranges (`range_protocol`), with their sizes; a connection for each
+    comes with the message, in this order."""
     checkpoint: str | None = None
     number: int = 0
     """Tells this run from others of its host."""
@@ -94,6 +103,12 @@ class PipelineReport:
     version: str
     reasons: list[str]
     cancel_grace_seconds: float
+    ranged_inputs: list[str] = field(default_factory=list)
+    """Parameters whose files it reads by ranges."""
+
+    def __post_init__(self) -> None:
+        if not all(isinstance(name, str) for name in self.ranged_inputs):
+            raise TypeError("inputs are named by text")
 
 
 @dataclass(frozen=True)
@@ -143,6 +158,38 @@ class Produced:
 
 
 @dataclass(frozen=True)
+class Streaming:
+    """A file is being made, and comes through the pipe that comes with the message.
+
+    Of one name again, it takes the place of an earlier one that was not finished.
+    """
+
+    kind: str
+    name: str
+    media_type: str
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """A file that was streaming is finished."""
+
+    name: str
+    size_bytes: int
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.name, str) and isinstance(self.size_bytes, int)):
+            raise TypeError("a streamed file has a name and a size")
+
+
+@dataclass(frozen=True)
+class Detected:
+    """The pipeline has seen something in its input."""
+
+    event: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class MemoryNeeded:
     """Memory did not suffice; the host has dropped what it could and waits for `MemoryFreed`."""
 
@@ -178,13 +225,26 @@ class Ended:
 
 
 Command = Prepare | Run | Cancel | Unload | RoomMade | MemoryFreed
-Event = Ready | Loaded | RoomWanted | Advanced | Produced | MemoryNeeded | Reduced | Ended
+Event = (
+    Ready
+    | Loaded
+    | RoomWanted
+    | Advanced
+    | Produced
+    | Streaming
+    | Streamed
+    | Detected
+    | MemoryNeeded
+    | Reduced
+    | Ended
+)
 
 _TYPES: dict[str, type[Any]] = {
     message.__name__: message
     for message in (
         *(Prepare, Run, Cancel, Unload, RoomMade, MemoryFreed),
-        *(Ready, Loaded, RoomWanted, Advanced, Produced, MemoryNeeded, Reduced, Ended),
+        *(Ready, Loaded, RoomWanted, Advanced, Produced),
+        *(Streaming, Streamed, Detected, MemoryNeeded, Reduced, Ended),
     )
 }
 
@@ -225,6 +285,7 @@ class Channel:
         self._socket = connection
         self._sending = threading.Lock()
         self._received = bytearray()
+        self._descriptors: deque[int] = deque()
         self.at_end = False
         """Whether the other side has closed its end."""
 
@@ -232,15 +293,26 @@ class Channel:
         """The socket's file descriptor, to wait on."""
         return self._socket.fileno()
 
-    def send(self, message: Command | Event) -> None:
-        """Send a message.
+    def send(self, message: Command | Event, descriptors: Sequence[int] = ()) -> None:
+        """Send a message, and with it open files, of which the other side gets its own.
 
         Raises:
             OSError: the other side is gone.
         """
         data = encode(message)
         with self._sending:
-            self._socket.sendall(data)
+            sent = socket.send_fds(self._socket, [data], descriptors) if descriptors else 0
+            self._socket.sendall(data[sent:])
+
+    def take_descriptor(self) -> int:
+        """The next open file that came with a message; the caller closes it.
+
+        Raises:
+            ProtocolError: there is none.
+        """
+        if not self._descriptors:
+            raise ProtocolError("a message without the file that belongs to it")
+        return self._descriptors.popleft()
 
     def receive(self) -> Command | Event | None:
         """The next message, waited for; None when the other side is gone.
@@ -249,11 +321,8 @@ class Channel:
             ProtocolError: it is no message.
         """
         while (message := self._take()) is None:
-            data = self._socket.recv(_CHUNK)
-            if not data:
-                self.at_end = True
+            if not self._receive(0):
                 return None
-            self._received += data
         return message
 
     def receive_available(self) -> list[Command | Event]:
@@ -264,15 +333,10 @@ class Channel:
         """
         for _ in range(_CHUNKS):
             try:
-                data = self._socket.recv(_CHUNK, socket.MSG_DONTWAIT)
+                if not self._receive(socket.MSG_DONTWAIT):
+                    break
             except BlockingIOError:
                 break
-            except ConnectionResetError:
-                data = b""
-            if not data:
-                self.at_end = True
-                break
-            self._received += data
         messages = []
         while (message := self._take()) is not None:
             messages.append(message)
@@ -284,8 +348,31 @@ class Channel:
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Close this end."""
+        """Close this end, and whatever came with messages and was not taken."""
         self._socket.close()
+        while self._descriptors:
+            os.close(self._descriptors.popleft())
+
+    def _receive(self, flags: int) -> bool:
+        """Take in some bytes, and the files that come with them; False at the end."""
+        # Not `socket.recv_fds`, which does not pass the flags on.
+        try:
+            data, ancillary, _, _ = self._socket.recvmsg(
+                _CHUNK,
+                socket.CMSG_SPACE(_DESCRIPTORS * _INT.size),
+                flags | socket.MSG_CMSG_CLOEXEC,
+            )
+        except ConnectionResetError:
+            data, ancillary = b"", []
+        for level, kind, content in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                whole = content[: len(content) - len(content) % _INT.size]
+                self._descriptors += [number for (number,) in _INT.iter_unpack(whole)]
+        if len(self._descriptors) > _DESCRIPTORS:
+            raise ProtocolError("files that belong to no message")
+        self.at_end = self.at_end or not data
+        self._received += data
+        return bool(data)
 
     def _take(self) -> Command | Event | None:
         if len(self._received) < _LENGTH.size:

@@ -33,7 +33,6 @@ from worker_vm.host_memory import (
     used_memory_mib,
 )
 from worker_vm.host_protocol import (
-    Advanced,
     Cancel,
     Channel,
     Command,
@@ -43,7 +42,6 @@ from worker_vm.host_protocol import (
     MemoryNeeded,
     PipelineReport,
     Prepare,
-    Produced,
     Ready,
     Reduced,
     RoomMade,
@@ -51,51 +49,19 @@ from worker_vm.host_protocol import (
     Run,
     Unload,
 )
+from worker_vm.host_report import HostReport
 from worker_vm.pipelines import registry
-from worker_vm.pipelines.base import Pipeline, PipelineError, RunCancelledError, RunInput
+from worker_vm.pipelines.base import (
+    Pipeline,
+    PipelineError,
+    RangedInput,
+    RunCancelledError,
+    RunInput,
+)
 
 
 def _setting(name: str, default: int) -> int:
     return int(os.environ.get(name) or default)
-
-
-class _Report:
-    """A run's `Reporter`: passes on what the pipeline says, and stops it when asked to.
-
-    Closed at the end of the run: a thread that a pipeline has left must not speak for the next.
-    """
-
-    def __init__(
-        self, channel: Channel, cancelled: threading.Event, facts: Mapping[str, Any]
-    ) -> None:
-        self._channel = channel
-        self._cancelled = cancelled
-        self._facts = facts
-        self._closed = False
-        self._told = False
-        self.has_manifest = False
-
-    def close(self) -> None:
-        self._closed = True
-
-    def progress(self, percent: float, stage: str, message: str | None = None) -> None:
-        self._check()
-        self._channel.send(Advanced(float(percent), str(stage), message))
-
-    def artifact(self, kind: ArtifactKind, path: Path, media_type: str) -> None:
-        if self._closed or not self._told:
-            self._check()
-        if kind == ArtifactKind.MANIFEST:
-            self.has_manifest = True
-            if media_type == host_manifest.MEDIA_TYPE:
-                host_manifest.add_run(Path(path), self._facts)
-        # The worker may be in another folder.
-        self._channel.send(Produced(str(kind), str(Path(path).absolute()), str(media_type)))
-
-    def _check(self) -> None:
-        if self._closed or self._cancelled.is_set():
-            self._told = True
-            raise RunCancelledError
 
 
 class _Shelf:
@@ -177,6 +143,7 @@ class PipelineHost:
         self._cancelled = threading.Event()
         self._memory_freed = threading.Event()
         self._room: SimpleQueue[str | None] = SimpleQueue()
+        self._connections: SimpleQueue[int] = SimpleQueue()
         self._runs = 0
         self._used_at_first_mib: int | None = None
 
@@ -207,6 +174,8 @@ class PipelineHost:
                     if isinstance(message, Run):
                         # A stop that came too late for the last run is not for this one.
                         self._cancelled.clear()
+                        for _ in message.ranged:
+                            self._connections.put(self._channel.take_descriptor())
                     self._commands.put(message)
 
     def _tell_loaded(self, names: list[str]) -> None:
@@ -225,8 +194,13 @@ class PipelineHost:
 
     def _run(self, command: Run) -> Ended:
         recycle = None
+        ranged = {
+            name: RangedInput(self._connections.get(), size)
+            for name, size in command.ranged.items()
+        }
         try:
-            ended = Ended("succeeded", metrics=_numbers(self._run_with_less_memory(command)))
+            metrics = self._run_with_less_memory(command, ranged)
+            ended = Ended("succeeded", metrics=_numbers(metrics))
         except RunCancelledError:
             ended = Ended("cancelled")
         except PipelineError as error:
@@ -239,6 +213,9 @@ class PipelineHost:
             ended = Ended(outcome, kind=type(error).__name__, message=str(error))
             if _is_device_error(error):
                 recycle = "the device reported an error"
+        finally:
+            for given in ranged.values():
+                os.close(given.descriptor)
         free_caches()
         return Ended(
             **{
@@ -249,10 +226,12 @@ class PipelineHost:
             }
         )
 
-    def _run_with_less_memory(self, command: Run) -> Mapping[str, float]:
+    def _run_with_less_memory(
+        self, command: Run, ranged: Mapping[str, RangedInput]
+    ) -> Mapping[str, float]:
         """Run; out of memory, run again with nothing else loaded; then with smaller settings."""
         try:
-            return self._run_once(command, 1)
+            return self._run_once(command, ranged, 1)
         except BaseException as error:
             if not is_out_of_memory(error):
                 raise
@@ -262,7 +241,7 @@ class PipelineHost:
         self._channel.send(MemoryNeeded(used_memory_mib()))
         self._memory_freed.wait()
         try:
-            return self._run_once(command, 2)
+            return self._run_once(command, ranged, 2)
         except BaseException as error:
             smaller = None
             if is_out_of_memory(error):
@@ -271,10 +250,14 @@ class PipelineHost:
                 raise
         free_caches()
         self._channel.send(Reduced(dict(smaller)))
-        return self._run_once(command, 3, smaller)
+        return self._run_once(command, ranged, 3, smaller)
 
     def _run_once(
-        self, command: Run, number: int, smaller: Mapping[str, Any] | None = None
+        self,
+        command: Run,
+        ranged: Mapping[str, RangedInput],
+        number: int,
+        smaller: Mapping[str, Any] | None = None,
     ) -> Mapping[str, float]:
         pipeline = self._shelf.get(command.pipeline)
         # A folder for each try: files handed over by an earlier one may still be uploading.
@@ -283,7 +266,7 @@ class PipelineHost:
         params = command.params if smaller is None else smaller
         asked = None if smaller is None else command.params
         facts = {"params": dict(params), "reduced_from": asked, "try": number}
-        report = _Report(self._channel, self._cancelled, facts)
+        report = HostReport(self._channel, self._cancelled, facts)
         with contextlib.closing(report):
             metrics = pipeline.run(
                 RunInput(
@@ -293,6 +276,7 @@ class PipelineHost:
                     params=params,
                     prompt=command.prompt,
                     inputs={name: Path(path) for name, path in command.inputs.items()},
+                    ranged=ranged,
                     work_dir=work_dir,
                     reduced_from=asked,
                     checkpoint=None if command.checkpoint is None else Path(command.checkpoint),
@@ -334,12 +318,13 @@ def _report_on(name: str) -> PipelineReport:
         pipeline = registry.load_pipeline(name)
         reasons = [str(reason) for reason in pipeline.unavailable_reasons()]
         version, grace = str(pipeline.version), float(pipeline.cancel_grace_seconds)
+        ranged = sorted(map(str, pipeline.ranged_inputs))
     except PipelineError as error:
         return PipelineReport(name, "unknown", [error.message], 0)
     except Exception as error:  # noqa: BLE001  (one broken pipeline must not hide the others)
         reason = f"The pipeline {name} cannot be imported: {type(error).__name__}: {error}."
         return PipelineReport(name, "unknown", [reason], 0)
-    return PipelineReport(name, version, reasons, grace)
+    return PipelineReport(name, version, reasons, grace, ranged)
 
 
 def _numbers(metrics: Mapping[str, float] | None) -> dict[str, float]:

@@ -1,19 +1,20 @@
 """What a run tells is checked here before it is believed, and passed on without waiting."""
 
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from pydantic import TypeAdapter
+from pydantic import ValidationError
 
-from contract.artifacts import MediaType
 from contract.attempts import FailureCode, Progress
-from contract.base import FileName
 from contract.kinds import ArtifactKind
+from contract.streams import StreamRequest
 from worker_vm.control import RunControl, StopReason
 from worker_vm.logs import get_logger, storable
 from worker_vm.pipelines.base import PipelineError
+from worker_vm.streams import RunStreams, StreamedFile
 from worker_vm.supervisor import Supervisor
 from worker_vm.uploads import Upload
 
@@ -22,14 +23,13 @@ log = get_logger(__name__)
 LOG_NAME = "run.log"
 _STAGE = 64
 _MESSAGE = 500
-_FILE_NAME: TypeAdapter[str] = TypeAdapter(FileName)
-_MEDIA_TYPE: TypeAdapter[str] = TypeAdapter(MediaType)
+_NOT_ALLOWED = "has a kind, name or media type that is not allowed"
 
 
 class FileTaker(Protocol):
     """Where a run's files go."""
 
-    def submit(self, upload: Upload) -> None:
+    def submit(self, upload: Upload | StreamedFile) -> None:
         """Take a file that was found good."""
 
 
@@ -38,8 +38,9 @@ class RunReporter:
 
     Args:
         control: says whether the run should stop.
-        supervisor: takes progress.
+        supervisor: takes progress and events.
         files: takes files.
+        streams: takes files while they are being made.
         work_dir: where the run's files must lie.
         free_other_memory: makes the other hosts give theirs back.
     """
@@ -49,6 +50,7 @@ class RunReporter:
         control: RunControl,
         supervisor: Supervisor,
         files: FileTaker,
+        streams: RunStreams,
         *,
         work_dir: Path,
         free_other_memory: Callable[[], None],
@@ -59,14 +61,17 @@ class RunReporter:
         self._control = control
         self._supervisor = supervisor
         self._files = files
+        self._streams = streams
         self._percent = 0.0
         self._stage = ""
         self._names = {LOG_NAME}
+        self._streamed_as: dict[str, str] = {}
 
     def restarted(self, reason: str) -> None:
         """The run begins again: files it has handed over already get another name."""
         log.warning("run.restarted", reason=reason)
         self._restarts += 1
+        self._supervisor.events.begin_again()
 
     def advanced(self, percent: float, stage: str, message: str | None = None) -> None:
         """The run is so far. Percent is kept within 0-100 and never falls."""
@@ -109,23 +114,77 @@ class RunReporter:
             log.warning("artifact.left_out", name=storable(path.name), problem=problem)
             return
         if problem is not None:
-            raise PipelineError(
-                FailureCode.INVALID_OUTPUT,
-                f"The pipeline made a result that cannot be kept: {path.name} {problem}.",
-                permanent=False,
-            )
+            raise _unusable(path.name, problem)
         self._names.add(path.name)
         self._files.submit(Upload(kind=ArtifactKind(kind), path=path, media_type=media_type))
+
+    def streaming(self, kind: str, name: str, media_type: str, descriptor: int) -> None:
+        """A file is being made, and comes through a pipe.
+
+        Raises:
+            PipelineError: INVALID_OUTPUT; it was handed over already, or its kind, name or media
+                type is not allowed.
+        """
+        try:
+            told, name = name, self._free_name(name)
+            request = _as_request(kind, name, media_type)
+        except (ValueError, TypeError, PipelineError) as error:
+            os.close(descriptor)
+            if isinstance(error, PipelineError):
+                raise
+            raise _unusable(storable(str(name)), _NOT_ALLOWED) from error
+        self._streamed_as[told] = name
+        self._streams.begin(request, descriptor)
+
+    def streamed(self, name: str, size_bytes: int) -> None:
+        """A file that was streaming is finished.
+
+        Raises:
+            PipelineError: INVALID_OUTPUT; there is no such file, or it was handed over already.
+        """
+        called = self._streamed_as.pop(name, name)
+        if called in self._names:
+            raise _unusable(called, "was handed over twice")
+        file = self._streams.finish(called, size_bytes)
+        if file is None:
+            raise _unusable(storable(name), "was never begun")
+        self._names.add(called)
+        self._files.submit(file)
+
+    def _free_name(self, name: str) -> str:
+        """The name, or another one if a run that begins again has handed that over before."""
+        path = Path(name)
+        if name in self._names and self._restarts and name != LOG_NAME:
+            name = path.with_stem(f"{path.stem}-{self._restarts + 1}").name
+        if name in self._names:
+            raise _unusable(name, "was handed over twice")
+        return name
+
+    def detected(self, event_type: str, data: dict[str, Any]) -> None:
+        """The pipeline has seen something in its input.
+
+        Raises:
+            RunCancelledError: the run should stop now.
+            PipelineError: INVALID_OUTPUT; it is no event that can be kept.
+        """
+        self._control.check()
+        try:
+            self._supervisor.tell_event(event_type, data)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            raise PipelineError(
+                FailureCode.INVALID_OUTPUT,
+                f"The pipeline told an event that cannot be kept: {first['msg']}.",
+                permanent=False,
+            ) from None
 
     def _problem(self, kind: str, path: Path, media_type: str) -> str | None:
         if path.is_symlink() or not path.resolve().is_relative_to(self._work_dir):
             return "lies outside the run's folder"
         try:
-            ArtifactKind(kind)
-            _FILE_NAME.validate_python(path.name)
-            _MEDIA_TYPE.validate_python(media_type)
+            _as_request(kind, path.name, media_type)
         except ValueError:  # pydantic's ValidationError is one
-            return "has a kind, name or media type that is not allowed"
+            return _NOT_ALLOWED
         if path.name == LOG_NAME:
             return "has the name of the run's log"
         if not path.is_file():
@@ -133,3 +192,16 @@ class RunReporter:
         if path.stat().st_size == 0:
             return "is empty"
         return None
+
+
+def _as_request(kind: str, name: str, media_type: str) -> StreamRequest:
+    """Kind, name and media type, if they are allowed; ValueError if not."""
+    return StreamRequest(kind=ArtifactKind(kind), name=name, media_type=media_type)
+
+
+def _unusable(name: str, problem: str) -> PipelineError:
+    return PipelineError(
+        FailureCode.INVALID_OUTPUT,
+        f"The pipeline made a result that cannot be kept: {name} {problem}.",
+        permanent=False,
+    )

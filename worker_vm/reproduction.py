@@ -9,7 +9,8 @@ from contract.attempts import Reproduction
 from contract.kinds import ArtifactKind
 from worker_vm.host_manifest import MEDIA_TYPE
 from worker_vm.logs import get_logger
-from worker_vm.uploads import Upload, UploadQueue, describe_file, open_regular
+from worker_vm.streams import StreamedFile
+from worker_vm.uploads import Upload, UploadQueue, open_regular
 
 log = get_logger(__name__)
 
@@ -52,9 +53,10 @@ class ReproducedRun:
         self._folder = folder
         self._manifests: list[Upload] = []
 
-    def submit(self, upload: Upload) -> None:
+    def submit(self, upload: Upload | StreamedFile) -> None:
         """Upload a file, or keep it until the run has ended."""
-        if upload.kind is ArtifactKind.MANIFEST and upload.media_type == MEDIA_TYPE:
+        is_manifest = upload.kind is ArtifactKind.MANIFEST and upload.media_type == MEDIA_TYPE
+        if is_manifest and isinstance(upload, Upload):
             self._manifests.append(upload)
         else:
             self._uploads.submit(upload)
@@ -62,7 +64,7 @@ class ReproducedRun:
     def compare(self) -> None:
         """The run has succeeded: write into each manifest how its result compares."""
         made = [item for item in self._uploads.submitted if item.kind is self._wanted.kind]
-        sha256 = describe_file(made[0]).sha256 if made else None
+        sha256 = made[0].sha256 if made else None
         documents = [_read(upload.path) for upload in self._manifests]
         if not any(document is not None for document in documents):
             documents.append({})
@@ -87,7 +89,7 @@ class ReproducedRun:
         self._manifests.clear()
 
     def _new_path(self) -> Path:
-        taken = {upload.path.name for upload in (*self._uploads.submitted, *self._manifests)}
+        taken = {upload.name for upload in (*self._uploads.submitted, *self._manifests)}
         name = "manifest.json" if "manifest.json" not in taken else "reproduction.json"
         return self._folder / name
 

@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,14 @@ from uuid import UUID, uuid4
 import httpx
 from structlog.contextvars import bound_contextvars
 
-from contract.attempts import AttemptSucceeded, ClaimRequest, FinishRequest, JobSpec
+from contract.attempts import (
+    AttemptSucceeded,
+    ClaimRequest,
+    DetectedEvent,
+    FinishRequest,
+    InputFile,
+    JobSpec,
+)
 from worker_vm import spool
 from worker_vm.api_client import (
     ApiClient,
@@ -25,11 +32,16 @@ from worker_vm.backoff import retry
 from worker_vm.control import RunControl, StopReason
 from worker_vm.delivery import LOG_NAME, LOST, UNDELIVERED, Delivery, Patience
 from worker_vm.downloads import Downloader
+from worker_vm.event_outbox import EventOutbox
 from worker_vm.host_pool import HostPool, PipelineUnavailableError, inputs_as_text
-from worker_vm.host_protocol import Run
+from worker_vm.host_protocol import Ended, Run
 from worker_vm.logs import get_logger, run_log
+from worker_vm.pipelines.base import PipelineError
+from worker_vm.range_server import RangedInputs
+from worker_vm.range_source import RangeSource
 from worker_vm.reporter import RunReporter
 from worker_vm.reproduction import LARGEST_MANIFEST, ReproducedRun
+from worker_vm.streams import RunStreams, StreamedFile
 from worker_vm.supervisor import Mailbox, Signal, Supervisor, Timings
 from worker_vm.uploads import FileUploader, Upload, UploadQueue
 from worker_vm.verdicts import Verdicts, finite
@@ -122,15 +134,10 @@ def deliver_spooled(host: RunHost, folder: Path) -> str:
     spec = outcome.spec
     with (
         bound_contextvars(attempt_id=str(spec.attempt_id)),
-        _attempt(host, spec, folder, time.monotonic()) as attempt,
+        _attempt(host, spec, folder, time.monotonic(), outcome.events) as attempt,
     ):
-        log.info("spool.found", files=len(outcome.files))
-        uploads = [
-            Upload(f.kind, path, f.media_type)
-            for f in outcome.files
-            if (path := folder / f.path).resolve().is_relative_to(folder.resolve())
-        ]
-        return attempt.deliver(outcome.report, uploads)
+        log.info("spool.found", files=len(outcome.files) + len(outcome.streams))
+        return attempt.deliver(outcome.report, spool.find_files(outcome, folder))
 
 
 def _claim(host: RunHost, attempt_id: UUID) -> tuple[JobSpec, float] | None:
@@ -163,7 +170,11 @@ def _claim(host: RunHost, attempt_id: UUID) -> tuple[JobSpec, float] | None:
 
 @contextmanager
 def _attempt(
-    host: RunHost, spec: JobSpec, folder: Path, claimed_at: float
+    host: RunHost,
+    spec: JobSpec,
+    folder: Path,
+    claimed_at: float,
+    events: Sequence[DetectedEvent] = (),
 ) -> Iterator["AttemptRun"]:
     """Everything around one attempt; its folder goes with it, unless it has to be kept."""
     with ExitStack() as stack:
@@ -175,7 +186,7 @@ def _attempt(
                 traceparent=spec.traceparent,
             )
         )
-        attempt = AttemptRun(host, spec, folder, claimed_at, stack)
+        attempt = AttemptRun(host, spec, folder, claimed_at, stack, events=EventOutbox(events))
         stack.callback(attempt.clean_up)
         yield attempt
 
@@ -189,6 +200,7 @@ class AttemptRun:
         folder: its private folder.
         claimed_at: `time.monotonic()` before the claim.
         stack: closes what is opened here.
+        events: what the run sees in its input, and the app has not got yet.
     """
 
     def __init__(
@@ -198,31 +210,31 @@ class AttemptRun:
         folder: Path,
         claimed_at: float,
         stack: ExitStack,
+        *,
+        events: EventOutbox,
     ) -> None:
         self._host = host
         self._spec = spec
         self._folder = folder
         # Until the app has the outcome, or does not want it, the folder may be all there is of it.
         self._outcome = UNDELIVERED
+        self._events = events
         attempt_api = host.api.attempt(spec)
         lines = stack.enter_context(run_log(folder / LOG_NAME, hide=folder))
         self._control = RunControl()
         self._verdicts = Verdicts(spec, lines, folder)
-        self._uploads = UploadQueue(
-            FileUploader(
-                attempt_api,
-                host.storage,
-                policy=host.patience.upload,
-                pause=self._control.pause,
-            ),
-            self._control,
+        uploader = FileUploader(
+            attempt_api, host.storage, policy=host.patience.upload, pause=self._control.pause
         )
+        self._uploads = UploadQueue(uploader, self._control)
+        self._streams = RunStreams(folder / "streams", uploader.parts, self._uploads.fail)
         self._delivery = Delivery(
             attempt_api,
             host.storage,
             folder,
             control=self._control,
             uploads=self._uploads,
+            events=events,
             verdicts=self._verdicts,
             lines=lines,
             patience=host.patience,
@@ -234,6 +246,7 @@ class AttemptRun:
             control=self._control,
             mailbox=host.mailbox,
             timings=host.timings,
+            events=events,
         )
         self._supervisor.start()
         stack.callback(self._supervisor.close)
@@ -245,15 +258,18 @@ class AttemptRun:
             self._uploads.discard()
             self._outcome = LOST
             return LOST
+        self._events.close()
         try:
-            spool.save(self._folder, self._spec, report, self._uploads.submitted)
-        except (OSError, ValueError) as error:
+            spool.save(
+                self._folder, self._spec, report, self._uploads.submitted, self._events.unsent
+            )
+        except (OSError, ValueError, PipelineError) as error:
             # Without it the result does not survive this process; with luck it need not.
             log.error("spool.not_written", reason=str(error))  # noqa: TRY400
         self._outcome = self._delivery.deliver(report)
         return self._outcome
 
-    def deliver(self, report: FinishRequest, uploads: list[Upload]) -> str:
+    def deliver(self, report: FinishRequest, uploads: list[Upload | StreamedFile]) -> str:
         """Deliver what an earlier process has finished; the outcome in a word."""
         for upload in uploads:
             self._uploads.submit(upload)
@@ -282,30 +298,61 @@ class AttemptRun:
     def _run_pipeline(self) -> FinishRequest:
         """Download the inputs and run the pipeline in its host."""
         spec = self._spec
-        self._host.pool.require(spec.pipeline, self._control)
+        ranged_inputs = self._host.pool.require(spec.pipeline, self._control).ranged_inputs(
+            spec.pipeline
+        )
         downloader = Downloader(
             self._host.storage,
             policy=self._host.patience.download,
             check=self._control.check,
             pause=self._control.pause,
         )
-        inputs = downloader.fetch_inputs(spec.inputs, self._folder / "inputs")
-        checkpoint = downloader.fetch_if_there(spec.checkpoint, self._folder / "checkpoint")
-        reproduced = self._reproduced(downloader)
-        self._control.check()
-        work_dir = self._folder / "work"
-        work_dir.mkdir()
-        command = Run(
-            pipeline=spec.pipeline,
-            job_id=str(spec.job_id),
-            model_id=spec.model_id,
-            model_version=spec.model_version,
-            params=spec.params,
-            prompt=spec.prompt,
-            inputs=inputs_as_text(inputs),
-            work_dir=str(work_dir),
-            checkpoint=None if checkpoint is None else str(checkpoint),
+        with RangedInputs() as ranged:
+            downloaded = [
+                item
+                for item in spec.inputs
+                if item.parameter not in ranged_inputs or not ranged.serve(self._range_source(item))
+            ]
+            inputs = downloader.fetch_inputs(downloaded, self._folder / "inputs")
+            checkpoint = downloader.fetch_if_there(spec.checkpoint, self._folder / "checkpoint")
+            reproduced = self._reproduced(downloader)
+            self._control.check()
+            work_dir = self._folder / "work"
+            work_dir.mkdir()
+            command = Run(
+                pipeline=spec.pipeline,
+                job_id=str(spec.job_id),
+                model_id=spec.model_id,
+                model_version=spec.model_version,
+                params=spec.params,
+                prompt=spec.prompt,
+                inputs=inputs_as_text(inputs),
+                work_dir=str(work_dir),
+                ranged=ranged.sizes,
+                checkpoint=None if checkpoint is None else str(checkpoint),
+            )
+            ended = self._run_in_host(command, ranged, reproduced)
+        if ended.outcome == "succeeded":
+            return AttemptSucceeded(artifact_ids=[], metrics=finite(ended.metrics))
+        return self._verdicts.of_end(ended)
+
+    def _range_source(self, item: InputFile) -> RangeSource:
+        return RangeSource(
+            self._host.storage,
+            item,
+            policy=self._host.patience.download,
+            pause=self._control.pause,
         )
+
+    def _run_in_host(
+        self, command: Run, ranged: RangedInputs, reproduced: ReproducedRun | None
+    ) -> Ended:
+        """Run the pipeline and take what it makes.
+
+        Raises:
+            PipelineError: an input could not be read to its end.
+            Exception: as `HostPool.run`.
+        """
         try:
             ended = self._host.pool.run(
                 command,
@@ -313,20 +360,25 @@ class AttemptRun:
                     self._control,
                     self._supervisor,
                     reproduced or self._uploads,
-                    work_dir=work_dir,
+                    self._streams,
+                    work_dir=Path(command.work_dir),
                     free_other_memory=free_other_memory,
                 ),
                 self._control,
+                ranged.connections,
             )
+            self._streams.close()
             self._control.check()
+            if ended.outcome != "succeeded" and ranged.failure is not None:
+                # What the pipeline makes of it is less than what is known here.
+                raise ranged.failure
             if ended.outcome == "succeeded" and reproduced is not None:
                 reproduced.compare()
+            return ended
         finally:
+            self._streams.close()
             if reproduced is not None:
                 reproduced.release()
-        if ended.outcome == "succeeded":
-            return AttemptSucceeded(artifact_ids=[], metrics=finite(ended.metrics))
-        return self._verdicts.of_end(ended)
 
     def _reproduced(self, downloader: Downloader) -> ReproducedRun | None:
         """What is to be said of another job's result, if this one makes that again."""

@@ -1,12 +1,20 @@
 """Finished work on disk, until the app has it: it survives an API outage and a worker's restart."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import BaseModel
 
-from contract.attempts import AttemptCancelled, AttemptSucceeded, FinishRequest, JobSpec
+from contract.attempts import (
+    AttemptCancelled,
+    AttemptSucceeded,
+    DetectedEvent,
+    FinishRequest,
+    JobSpec,
+)
 from contract.kinds import ArtifactKind
+from worker_vm.streams import StreamedFile, StreamRecord
 from worker_vm.uploads import Upload
 
 OUTCOME = "outcome.json"
@@ -26,10 +34,23 @@ class SpooledOutcome(BaseModel):
     spec: JobSpec
     report: FinishRequest
     files: list[SpooledFile]
+    streams: list[StreamRecord] = []
+    events: list[DetectedEvent] = []
 
 
-def save(folder: Path, spec: JobSpec, report: FinishRequest, uploads: list[Upload]) -> None:
-    """Write down how a run has ended; in full or not at all."""
+def save(
+    folder: Path,
+    spec: JobSpec,
+    report: FinishRequest,
+    uploads: Sequence[Upload | StreamedFile],
+    events: list[DetectedEvent],
+) -> None:
+    """Write down how a run has ended; in full or not at all.
+
+    Raises:
+        OSError, ValueError: it cannot be written.
+        PipelineError: a streamed file is not complete.
+    """
     kept = uploads if isinstance(report, AttemptSucceeded | AttemptCancelled) else []
     if isinstance(report, AttemptSucceeded):
         kept = [upload for upload in kept if upload.kind is not ArtifactKind.CHECKPOINT]
@@ -43,7 +64,10 @@ def save(folder: Path, spec: JobSpec, report: FinishRequest, uploads: list[Uploa
                 media_type=upload.media_type,
             )
             for upload in kept
+            if isinstance(upload, Upload)
         ],
+        streams=[upload.settle(folder) for upload in kept if isinstance(upload, StreamedFile)],
+        events=events,
     )
     partial = folder / f"{OUTCOME}.part"
     with partial.open("w", encoding="utf-8") as file:
@@ -60,6 +84,18 @@ def load(folder: Path) -> SpooledOutcome:
         OSError, ValueError: it cannot be read.
     """
     return SpooledOutcome.model_validate_json((folder / OUTCOME).read_text(encoding="utf-8"))
+
+
+def find_files(outcome: SpooledOutcome, folder: Path) -> list[Upload | StreamedFile]:
+    """What is to be handed over with an outcome, out of the run's folder."""
+    return [
+        *(
+            Upload(file.kind, path, file.media_type)
+            for file in outcome.files
+            if (path := folder / file.path).resolve().is_relative_to(folder.resolve())
+        ),
+        *(StreamedFile.recorded(record, folder) for record in outcome.streams),
+    ]
 
 
 def is_spooled(folder: Path) -> bool:

@@ -11,7 +11,6 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -26,21 +25,21 @@ from contract.artifacts import (
     UploadTicket,
     UploadTicketRequest,
 )
-from contract.attempts import FailureCode
 from contract.kinds import ArtifactKind
 from worker_vm.api_client import (
     ApiRefusedError,
-    ApiUnavailableError,
     AttemptApi,
     AttemptLostError,
-    WorkerKeyRefusedError,
 )
-from worker_vm.backoff import RetryPolicy, retry
+from worker_vm.backoff import RetryPolicy
 from worker_vm.control import RunControl, StopReason
 from worker_vm.downloads import StorageUnavailableError
 from worker_vm.http_client import describe_network_error
 from worker_vm.logs import get_logger
+from worker_vm.part_uploads import PartUploader
 from worker_vm.pipelines.base import PipelineError, RunCancelledError
+from worker_vm.streams import StreamedFile
+from worker_vm.upload_tries import UploadTries, explained
 
 log = get_logger(__name__)
 
@@ -67,6 +66,16 @@ class Upload:
     path: Path
     media_type: str
 
+    @property
+    def name(self) -> str:
+        """What it is called as an artifact."""
+        return self.path.name
+
+    @property
+    def sha256(self) -> str:
+        """Of the file as it is now; OSError if it cannot be read."""
+        return describe_file(self).sha256
+
 
 def describe_file(upload: Upload) -> UploadTicketRequest:
     """What a ticket is asked for: name, size and SHA-256 of the file as it is now."""
@@ -78,7 +87,7 @@ def describe_file(upload: Upload) -> UploadTicketRequest:
             size += len(chunk)
     return UploadTicketRequest(
         kind=upload.kind,
-        name=upload.path.name,
+        name=upload.name,
         media_type=upload.media_type,
         size_bytes=size,
         sha256=digest.hexdigest(),
@@ -96,27 +105,6 @@ def open_regular(path: Path) -> BinaryIO:
         os.close(descriptor)
         raise OSError(errno.EINVAL, "not a regular file")
     return open(descriptor, "rb")  # noqa: PTH123  (the caller closes it)
-
-
-@contextmanager
-def _explained(name: str) -> Iterator[None]:
-    """Say of a failure which file it concerns, and what it means for the run."""
-    try:
-        yield
-    except (AttemptLostError, WorkerKeyRefusedError):
-        raise
-    except ApiRefusedError as error:
-        raise PipelineError(
-            FailureCode.INVALID_OUTPUT,
-            f"The result file {name} was refused: {error.detail}",
-            permanent=True,
-        ) from error
-    except (ApiUnavailableError, StorageUnavailableError) as error:
-        raise PipelineError(
-            FailureCode.STORAGE_UNAVAILABLE,
-            f"The result file {name} could not be stored: {error}.",
-            permanent=False,
-        ) from error
 
 
 class FileUploader:
@@ -139,19 +127,23 @@ class FileUploader:
     ) -> None:
         self._api = api
         self._storage = storage
-        self._policy = policy
+        self._tries = UploadTries(policy, pause)
         self._pause = pause
+        self.parts = PartUploader(api, storage, self._tries)
+        """The same for a file that comes in parts."""
 
-    def upload(self, upload: Upload) -> UUID:
+    def upload(self, upload: Upload | StreamedFile) -> UUID:
         """Bring one file into storage and have it checked; the artifact's id.
 
         Raises:
             PipelineError: STORAGE_UNAVAILABLE, or INVALID_OUTPUT when the app refuses the file.
             AttemptLostError: the attempt is somebody else's.
         """
+        if isinstance(upload, StreamedFile):
+            return upload.deliver(self.parts)
         return self._commit(upload, describe_file(upload))
 
-    def store(self, upload: Upload) -> tuple[UUID, bool]:
+    def store(self, upload: Upload | StreamedFile) -> tuple[UUID, bool]:
         """Bring one file into storage; if it can wait for the report, it is not committed yet.
 
         Returns:
@@ -160,26 +152,28 @@ class FileUploader:
         Raises:
             As `upload`.
         """
+        if isinstance(upload, StreamedFile):
+            return self.upload(upload), True
         request = describe_file(upload)
         if upload.kind in SHOWN_AT_ONCE or request.size_bytes >= LARGE_BYTES:
             return self._commit(upload, request), True
-        with _explained(request.name):
-            ticket = self._patiently(request.name, lambda: self._put(upload.path, request))
+        with explained(request.name):
+            ticket = self._tries.patiently(request.name, lambda: self._put(upload.path, request))
         log.info("artifact.stored", kind=upload.kind, name=request.name, bytes=request.size_bytes)
         return ticket.ticket_id, False
 
     def _commit(self, upload: Upload, request: UploadTicketRequest) -> UUID:
-        with _explained(request.name):
+        with explained(request.name):
             artifact_id = self._upload(upload.path, request).artifact_id
         log.info("artifact.uploaded", kind=upload.kind, name=request.name, bytes=request.size_bytes)
         return artifact_id
 
     def _upload(self, path: Path, request: UploadTicketRequest) -> ArtifactRecord:
         for number in range(1, COMMIT_TRIES + 1):
-            ticket = self._patiently(request.name, lambda: self._put(path, request))
+            ticket = self._tries.patiently(request.name, lambda: self._put(path, request))
             commit = ArtifactCommit(ticket_id=ticket.ticket_id)
             try:
-                return self._patiently(request.name, lambda c=commit: self._api.commit(c))  # type: ignore[misc]
+                return self._tries.patiently(request.name, lambda c=commit: self._api.commit(c))  # type: ignore[misc]
             except AttemptLostError:
                 raise
             except ApiRefusedError as error:
@@ -187,20 +181,6 @@ class FileUploader:
                     raise
                 log.warning("upload.repeated", name=request.name, reason=str(error))
         raise AssertionError
-
-    def _patiently(self, name: str, call: Callable[[], T]) -> T:
-        return retry(
-            call,
-            policy=self._policy,
-            # A refused key says nothing about the file: it is the operator's to put right.
-            retryable=lambda e: isinstance(
-                e, ApiUnavailableError | StorageUnavailableError | WorkerKeyRefusedError
-            ),
-            pause=self._pause,
-            on_failure=lambda error, wait: log.warning(
-                "upload.retry", name=name, reason=str(error), wait_seconds=round(wait, 1)
-            ),
-        )
 
     def _put(self, path: Path, request: UploadTicketRequest) -> UploadTicket:
         """PUT the file under a fresh ticket, since the last one may have expired."""
@@ -240,12 +220,12 @@ class UploadQueue:
         self._waiting: SimpleQueue[int | None] = SimpleQueue()
         self._failure: Exception | None = None
         self._thread: threading.Thread | None = None
-        self.submitted: list[Upload] = []
+        self.submitted: list[Upload | StreamedFile] = []
         # By the place among what was submitted.
         self._ids: dict[int, UUID] = {}
         self._committed: set[int] = set()
 
-    def submit(self, upload: Upload) -> None:
+    def submit(self, upload: Upload | StreamedFile) -> None:
         """Upload a file as soon as those before it are done."""
         if self._thread is None:
             context = contextvars.copy_context()
@@ -302,10 +282,10 @@ class UploadQueue:
             try:
                 self._commit(place, uploader)
             except (PipelineError, OSError) as error:
-                name = self.submitted[place].path.name
+                name = self.submitted[place].name
                 log.warning("upload.left_out", name=name, reason=str(error))
             except RunCancelledError:
-                log.warning("upload.out_of_time", name=self.submitted[place].path.name)
+                log.warning("upload.out_of_time", name=self.submitted[place].name)
                 return
 
     def discard(self) -> None:
@@ -340,15 +320,18 @@ class UploadQueue:
                 self._ids[place], committed = self._uploader.store(self.submitted[place])
                 if committed:
                     self._committed.add(place)
-            except AttemptLostError as error:
-                log.warning("attempt.lost", reason=str(error))
-                self._failure = error
-                self._control.stop(StopReason.LOST)
-                return
             except Exception as error:  # noqa: BLE001  (drain raises it in the run's thread)
-                self._failure = error
-                self._control.stop(StopReason.UPLOAD_FAILED)
+                self.fail(error)
                 return
+
+    def fail(self, error: Exception) -> None:
+        """Stop the run, since something that it has made cannot be kept."""
+        self._failure = error
+        if isinstance(error, AttemptLostError):
+            log.warning("attempt.lost", reason=str(error))
+            self._control.stop(StopReason.LOST)
+        else:
+            self._control.stop(StopReason.UPLOAD_FAILED)
 
     @property
     def failure(self) -> Exception | None:

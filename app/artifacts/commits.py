@@ -51,7 +51,8 @@ They are locked, and `kept` has them with their ETag and place."""
 
 _COMMIT = text(f"""
 WITH found AS (SELECT CAST(:job_id AS uuid) AS id), {CHECKED_TICKETS}, kept_for_good AS (
-    UPDATE upload_tickets ticket SET keep_until = NULL FROM kept WHERE ticket.id = kept.id
+    UPDATE upload_tickets ticket SET keep_until = NULL, upload_id = NULL FROM kept
+    WHERE ticket.id = kept.id
 ), made AS (
     INSERT INTO artifacts (id, job_id, attempt_id, kind, name, media_type, size_bytes, sha256,
         etag, object_key)

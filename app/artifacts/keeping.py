@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import delete, exists, func, select, text, update
+from sqlalchemy import Row, delete, exists, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.artifacts.tables import Artifact, UploadTicket
@@ -62,18 +62,16 @@ async def let_go(session: AsyncSession, job_id: UUID) -> None:
     )
 
 
-async def find_unkept(session: AsyncSession, limit: int) -> list[str]:
-    """Keys of objects that nothing refers to and that nobody may use any more."""
-    return list(
-        (
-            await session.execute(
-                select(UploadTicket.object_key)
-                .where(UploadTicket.keep_until < func.now())
-                .order_by(UploadTicket.keep_until)
-                .limit(limit)
-            )
-        ).scalars()
-    )
+async def find_unkept(session: AsyncSession, limit: int) -> Sequence[Row[str, bool]]:
+    """Objects (`object_key`, `streamed`) that nothing refers to and nobody may use any more."""
+    return (
+        await session.execute(
+            select(UploadTicket.object_key, UploadTicket.streamed)
+            .where(UploadTicket.keep_until < func.now())
+            .order_by(UploadTicket.keep_until)
+            .limit(limit)
+        )
+    ).all()
 
 
 async def find_unknown(session: AsyncSession, keys: Sequence[str]) -> set[str]:

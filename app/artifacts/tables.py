@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ForeignKey, Index, func, text
+from sqlalchemy import BigInteger, ForeignKey, Index, false, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import Base, new_id
@@ -55,6 +55,12 @@ class UploadTicket(Base):
             postgresql_where=text("attempt_id IS NOT NULL"),
         ),
         Index("ix_upload_tickets_keep_until", "keep_until"),
+        # Few: those that are being uploaded just now, or were when their attempt ended.
+        Index(
+            "ix_upload_tickets_upload_id",
+            "attempt_id",
+            postgresql_where=text("upload_id IS NOT NULL"),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
@@ -70,4 +76,10 @@ class UploadTicket(Base):
     expires_at: Mapped[datetime] = mapped_column(doc="the URL works until then")
     keep_until: Mapped[datetime | None] = mapped_column(
         doc="its object is deleted after this; NULL while a job keeps it"
+    )
+    streamed: Mapped[bool] = mapped_column(
+        server_default=false(), doc="ever uploaded in parts, so storage may hold some of them"
+    )
+    upload_id: Mapped[str | None] = mapped_column(
+        doc="storage's name of the upload in parts that is under way"
     )

@@ -19,6 +19,7 @@ from app.config import Settings
 from app.db.base import new_id
 from app.jobs.fence import RunningAttempt
 from contract.artifacts import UploadTicketRequest
+from contract.streams import StreamRequest
 
 ARTIFACT_TICKET_LIFE = timedelta(minutes=5)
 """Short, because a PUT after the commit would replace what was checked."""
@@ -43,20 +44,51 @@ async def create_artifact_ticket(
         ArtifactCommittedError: an artifact of this name is committed with other content.
         UploadTooLargeError: more bytes or more files than a run may make.
     """
-    refusal = refused_type(request.kind, request.media_type)
-    if refusal:
-        raise ArtifactMismatchError(f"{request.name} {refusal}.")
     if request.size_bytes > settings.max_artifact_bytes:
         raise UploadTooLargeError(
             f"{request.name} has {request.size_bytes} bytes; "
             f"at most {settings.max_artifact_bytes} are accepted."
         )
+    return await write_ticket(
+        connection,
+        attempt,
+        request,
+        {"size_bytes": request.size_bytes, "sha256": request.sha256},
+        keep=_KEEP_UNCOMMITTED,
+    )
+
+
+async def write_ticket(
+    connection: AsyncConnection,
+    attempt: RunningAttempt,
+    request: UploadTicketRequest | StreamRequest,
+    content: dict[str, Any],
+    *,
+    keep: timedelta,
+) -> Row[Any]:
+    """Write down a ticket, in place of an earlier one of the same name that is not committed.
+
+    Args:
+        connection: outside a transaction.
+        attempt: whose it is.
+        request: what is to be uploaded.
+        content: what is promised of it; nothing of a file that is streamed.
+        keep: how long an object that is not committed is kept.
+
+    Raises:
+        ArtifactMismatchError, ArtifactCommittedError, UploadTooLargeError: as
+            `create_artifact_ticket`.
+    """
+    refusal = refused_type(request.kind, request.media_type)
+    if refusal:
+        raise ArtifactMismatchError(f"{request.name} {refusal}.")
     now = datetime.now(UTC)
     promise = {
         "kind": request.kind.value,
         "media_type": request.media_type,
-        "size_bytes": request.size_bytes,
-        "sha256": request.sha256,
+        "size_bytes": None,
+        "sha256": None,
+        **content,
     }
     others = (
         select(func.count())
@@ -71,7 +103,8 @@ async def create_artifact_ticket(
         "object_key": artifact_key(attempt.job_id, attempt.id, request.name),
         "name": request.name,
         "expires_at": now + ARTIFACT_TICKET_LIFE,
-        "keep_until": now + ARTIFACT_TICKET_LIFE + _KEEP_UNCOMMITTED,
+        "keep_until": now + ARTIFACT_TICKET_LIFE + keep,
+        "streamed": not content,
         **promise,
     }
     columns = UploadTicket.__table__.c
@@ -88,6 +121,8 @@ async def create_artifact_ticket(
                     **promise,
                     "expires_at": statement.excluded.expires_at,
                     "keep_until": case((is_committed, None), else_=statement.excluded.keep_until),
+                    # Once streamed, storage may hold parts of it.
+                    "streamed": or_(UploadTicket.streamed, statement.excluded.streamed),
                 },
                 where=or_(
                     ~is_committed,

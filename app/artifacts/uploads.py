@@ -1,9 +1,11 @@
 """A user's uploads: the ticket, and the check before a job may use what was uploaded."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts.principal import Principal
@@ -51,8 +53,9 @@ async def create_upload_ticket(
     content_type: str,
     size_bytes: int | None,
     sha256: str | None,
+    streamed: bool = False,
 ) -> UploadTicket:
-    """Permission for a user to upload one file.
+    """Permission for a user to upload one file; `streamed` if this process does it, in parts.
 
     Raises:
         UploadTooLargeError: it is said to be larger than any model takes.
@@ -72,6 +75,7 @@ async def create_upload_ticket(
         media_type=content_type,
         size_bytes=size_bytes,
         sha256=sha256,
+        streamed=streamed,
         expires_at=now + timedelta(seconds=settings.upload_ticket_seconds),
         keep_until=now
         + timedelta(seconds=settings.upload_ticket_seconds + settings.upload_keep_seconds),
@@ -137,15 +141,7 @@ async def check_upload(
         )
     if not found.size_bytes:
         raise _wrong(parameter, UploadTypeError, "The file is empty. Upload it again.")
-    media_type = media_type_of(found.head)
-    if media_type is None or media_type not in parameter.accept:
-        accepted = ", ".join(sorted(parameter.accept))
-        raise _wrong(
-            parameter,
-            UploadTypeError,
-            f"The file is {media_type or 'of unknown type'}, whatever its name says; "
-            f"accepted are {accepted}.",
-        )
+    media_type = accepted_type(parameter, found.head)
     if parameter.max_pixels:
         await _check_picture_size(store, ticket, parameter, parameter.max_pixels, found)
     if ticket.sha256 is not None and await store.sha256(ticket.object_key) != ticket.sha256:
@@ -155,6 +151,33 @@ async def check_upload(
             "The SHA-256 of what was uploaded differs from the ticket's. Upload the file again.",
         )
     return CheckedUpload(ticket, parameter, found.size_bytes, found.etag, media_type)
+
+
+def accepted_type(parameter: UploadParameter, head: bytes) -> str:
+    """The media type of a file by its first bytes.
+
+    Raises:
+        UploadTypeError: the parameter does not take it.
+    """
+    media_type = media_type_of(head)
+    if media_type is None or media_type not in parameter.accept:
+        accepted = ", ".join(sorted(parameter.accept))
+        raise _wrong(
+            parameter,
+            UploadTypeError,
+            f"The file is {media_type or 'of unknown type'}, whatever its name says; "
+            f"accepted are {accepted}.",
+        )
+    return media_type
+
+
+async def drop_uploads(session: AsyncSession, ticket_ids: Sequence[UUID]) -> None:
+    """Forget uploads whose objects were deleted, but for those that a job has taken meanwhile."""
+    await session.execute(
+        delete(UploadTicket).where(
+            UploadTicket.id.in_(ticket_ids), UploadTicket.keep_until.is_not(None)
+        )
+    )
 
 
 async def _check_picture_size(

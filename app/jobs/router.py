@@ -19,8 +19,8 @@ from app.jobs.metrics import job_metrics
 from app.jobs.poll import JobReader, Look, answer_headers
 from app.jobs.repository import find_events
 from app.jobs.schemas import EventList, EventOut, JobFilters, JobOut, JobPage, MetricsOut
+from app.jobs.stopping import stop_worker_soon
 from app.jobs.watching import stream_events, wait_until
-from app.queueing.rq_queue import WorkerCommands
 from app.web.conditional import matches, preferred_wait
 from app.web.problems import problem_responses
 from app.web.queries import decode_cursor, encode_cursor
@@ -217,11 +217,7 @@ async def cancel_job(
 ) -> JobOut:
     """Cancel a job that has not ended: a queued one at once, a running one as soon as it stops."""
     job = await service.cancel_job(session, principal, job_id)
-    attempt = await service.running_attempt(session, job)
-    if attempt is not None:
-        # Only to be quicker: the next heartbeat's answer says the same. Runs after the commit.
-        commands: WorkerCommands = request.app.state.worker_commands
-        background.add_task(commands.stop, attempt.worker_name or "", attempt.id)
+    await stop_worker_soon(session, job, request.app.state.worker_commands, background)
     return JobOut.of(job)
 
 

@@ -59,9 +59,17 @@ def require_readable(principal: Principal, job: AnyJob | None) -> AnyJob:
     return _require(principal, job, own=Permission.READ_OWN_JOBS, any_=Permission.READ_ALL_JOBS)
 
 
-def _require_controllable(principal: Principal, job: Job | None) -> Job:
+async def lock_controllable(session: AsyncSession, principal: Principal, job_id: UUID) -> Job:
+    """A job that the principal may cancel, retry and delete, locked until the transaction ends.
+
+    Raises:
+        JobNotFoundError, ForbiddenError
+    """
     return _require(
-        principal, job, own=Permission.CONTROL_OWN_JOBS, any_=Permission.CONTROL_ALL_JOBS
+        principal,
+        await lock_job(session, job_id),
+        own=Permission.CONTROL_OWN_JOBS,
+        any_=Permission.CONTROL_ALL_JOBS,
     )
 
 
@@ -81,6 +89,7 @@ async def list_jobs(
     *,
     before: UUID | None,
     limit: int,
+    model_ids: Sequence[str] | None = None,
 ) -> Sequence[Job]:
     """Jobs that the principal may read, newest first; ids sort by time.
 
@@ -90,6 +99,7 @@ async def list_jobs(
         filters: which of them.
         before: the last id of the page before.
         limit: how many.
+        model_ids: if given, only jobs of these models.
 
     Raises:
         ForbiddenError: a key was shown whose scopes don't include reading.
@@ -100,6 +110,8 @@ async def list_jobs(
         conditions.append(Job.user_id == principal.user_id)
     if filters.status:
         conditions.append(Job.status.in_([status.value for status in filters.status]))
+    if model_ids is not None:
+        conditions.append(Job.model_id.in_(model_ids))
     if filters.model_id is not None:
         conditions.append(Job.model_id == filters.model_id)
     if filters.requested_by is not None:
@@ -126,7 +138,7 @@ async def cancel_job(session: AsyncSession, principal: Principal, job_id: UUID) 
         JobNotFoundError, ForbiddenError
         JobStateError: it has ended already.
     """
-    job = _require_controllable(principal, await lock_job(session, job_id))
+    job = await lock_controllable(session, principal, job_id)
     if job.status in FINAL_JOB_STATUSES:
         raise JobStateError(f"The job has ended ({job.status}) and cannot be cancelled.")
     if job.status == JobStatus.RUNNING:
@@ -167,7 +179,7 @@ async def retry_job(session: AsyncSession, principal: Principal, job_id: UUID) -
         JobNotFoundError, ForbiddenError
         JobStateError, ModelNotFoundError: as `requeue_job` does.
     """
-    job = _require_controllable(principal, await lock_job(session, job_id))
+    job = await lock_controllable(session, principal, job_id)
     return await requeue_job(session, job, by=principal.username)
 
 

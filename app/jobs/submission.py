@@ -97,9 +97,12 @@ class Submission:
         context: RequestContext,
         *,
         idempotency_key: str | None = None,
+        fingerprint: dict[str, Any] | None = None,
         require_worker: bool = False,
     ) -> Submitted:
         """Check a request and make a job of it; Redis is not touched.
+
+        A repeat is known by its `fingerprint`, which is the request itself unless one is given.
 
         Raises:
             ForbiddenError, ModelNotFoundError, …: as `check` does.
@@ -113,7 +116,8 @@ class Submission:
             # Without what does not ask for anything, so that adding it changed no key's meaning.
             *_key_and_hash(
                 idempotency_key,
-                request.model_dump(mode="json", exclude=None if request.cache else {"cache"}),
+                fingerprint
+                or request.model_dump(mode="json", exclude=None if request.cache else {"cache"}),
             ),
             may_cache=request.cache,
         )

@@ -72,7 +72,8 @@ WITH found AS MATERIALIZED (
         metrics = CAST(:metrics AS jsonb)
     FROM job_ended WHERE attempts.id = :attempt_id
 ), kept_for_good AS (
-    UPDATE upload_tickets ticket SET keep_until = NULL FROM kept CROSS JOIN job_ended
+    UPDATE upload_tickets ticket SET keep_until = NULL, upload_id = NULL
+    FROM kept CROSS JOIN job_ended
     WHERE ticket.id = kept.id AND kept.kind <> 'checkpoint'
 ), made AS (
     INSERT INTO artifacts (id, job_id, attempt_id, kind, name, media_type, size_bytes, sha256,

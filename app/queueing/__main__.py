@@ -16,7 +16,11 @@ from app.logs import configure_logging, get_logger
 from app.queueing.dispatcher import Dispatcher
 from app.queueing.mover import move_left_behind
 from app.queueing.rescuer import rescue_lost_attempts
-from app.queueing.retention import delete_unused_objects, expire_jobs
+from app.queueing.retention import (
+    abort_abandoned_uploads,
+    delete_unused_objects,
+    expire_jobs,
+)
 from app.queueing.rq_queue import RqQueues
 from app.sessions.retention import forget_sessions
 from app.storage.minio_store import MinioStore
@@ -65,6 +69,7 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
     expire = functools.partial(expire_jobs, database)
     delete = functools.partial(delete_unused_objects, database, store)
     forget = functools.partial(forget_sessions, database)
+    abort = functools.partial(abort_abandoned_uploads, database, store)
     await signals.start()
     log.info("dispatcher started")
     try:
@@ -78,6 +83,7 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
                 _repeat("expire", expire, _RETENTION_SECONDS, stopping),
                 _repeat("delete", delete, _RETENTION_SECONDS, stopping),
                 _repeat("forget sessions", forget, _RETENTION_SECONDS, stopping),
+                _repeat("abort", abort, 5 * every, stopping),
             )
     finally:
         await signals.stop()

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import text
 
-from app.artifacts.keeping import find_unkept, forget, let_go
+from app.artifacts.keeping import find_unkept, forget
+from app.artifacts.streams import find_abandoned, forget_upload
 from app.db.session import Database
-from app.jobs.lifecycle import JobStatus
-from app.jobs.repository import find_expired_jobs, move_job
+from app.jobs.expiry import expire_job
+from app.jobs.repository import find_expired_jobs
 from app.logs import get_logger
 from app.storage.base import ObjectStore
 
@@ -65,15 +66,7 @@ async def expire_jobs(database: Database) -> int:
     expired = 0
     async with database.transaction() as session:
         for job_id in await find_expired_jobs(session, _BATCH):
-            job = await move_job(
-                session,
-                job_id,
-                JobStatus.EXPIRED,
-                expected={JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED},
-                event_type="job.expired",
-            )
-            if job is not None:
-                await let_go(session, job_id)
+            if await expire_job(session, job_id) is not None:
                 expired += 1
     if expired:
         log.info("jobs expired", jobs=expired)
@@ -87,12 +80,33 @@ async def delete_unused_objects(database: Database, store: ObjectStore) -> int:
     again what is gone. Returns how many were deleted.
     """
     async with database.transaction() as session:
-        keys = await find_unkept(session, _BATCH)
-    if not keys:
+        unkept = await find_unkept(session, _BATCH)
+    if not unkept:
         return 0
+    for row in unkept:
+        if row.streamed:
+            await store.abort_multiparts(row.object_key)
+    keys = [row.object_key for row in unkept]
     remaining = set(await store.delete(keys))
     deleted = [key for key in keys if key not in remaining]
     async with database.transaction() as session:
         await forget(session, deleted)
     log.info("objects deleted", objects=len(deleted), remaining=len(remaining))
     return len(deleted)
+
+
+async def abort_abandoned_uploads(database: Database, store: ObjectStore) -> int:
+    """Drop the parts that attempts which have ended left in storage; returns of how many files.
+
+    Their tickets stay until their time is over, and are looked up once more then: whatever was
+    still under way when the attempt ended is found at the latest there.
+    """
+    async with database.transaction() as session:
+        abandoned = await find_abandoned(session, _BATCH)
+    for upload in abandoned:
+        await store.abort_multiparts(upload.object_key)
+        async with database.transaction() as session:
+            await forget_upload(session, upload.id, upload.upload_id)
+    if abandoned:
+        log.info("uploads aborted", uploads=len(abandoned))
+    return len(abandoned)

@@ -1,10 +1,10 @@
 """What the platform asks of an object store.
 
-Only PUT, GET, HEAD, DELETE, LIST and presigning are used, so that every S3-compatible server will
-do (MinIO, SeaweedFS, Garage, RustFS, Ceph RGW, rclone).
+Only PUT, GET, HEAD, DELETE, LIST, multipart uploads and presigning are used, so that every
+S3-compatible server will do (MinIO, SeaweedFS, Garage, RustFS, Ceph RGW, rclone).
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -64,11 +64,29 @@ class ObjectStore(Protocol):
     async def delete(self, keys: list[str]) -> list[str]:
         """Delete objects; those that are not there count as deleted. Returns keys that remain."""
 
+    async def begin_multipart(self, key: str, media_type: str) -> str:
+        """Begin to upload an object in parts; the upload's id."""
+
+    async def write_part(self, key: str, upload_id: str, number: int, content: bytes) -> str:
+        """Upload one part, 1 being the first; its ETag. All but the last have 5 MiB or more."""
+
+    async def complete_multipart(self, key: str, upload_id: str, etags: Sequence[str]) -> bool:
+        """Put the parts 1, 2 … of an upload together, which have these ETags.
+
+        False if that cannot be: there is no such upload (any more), or other parts are in storage.
+        """
+
+    async def abort_multiparts(self, key: str) -> None:
+        """Drop every upload in parts of an object that is under way, with its parts."""
+
     async def close(self) -> None:
         """Give back what the store holds; calls under way are not waited for."""
 
     def presign_put(self, key: str, expires_seconds: int) -> str:
         """A URL for one PUT, signed for the address that clients use."""
+
+    def presign_part(self, key: str, upload_id: str, number: int, expires_seconds: int) -> str:
+        """A URL for the PUT of one part, signed for the address that clients use."""
 
     def presign_get(
         self,

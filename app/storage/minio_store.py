@@ -5,7 +5,8 @@ import functools
 import hashlib
 import io
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterator
+import re
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ from urllib.parse import quote, urlsplit
 
 import urllib3
 from minio import Minio
+from minio.datatypes import Part
 from minio.deleteobjects import DeleteObject
 from minio.error import InvalidResponseError, MinioException, S3Error
 
@@ -23,6 +25,9 @@ from app.storage.base import ObjectStart, StorageUnavailableError, StoredObject
 T = TypeVar("T")
 
 _MISSING = frozenset({"NoSuchKey", "NoSuchObject", "ResourceNotFound", "NotFound"})
+_NOT_COMPLETABLE = frozenset(
+    {"NoSuchUpload", "NoSuchKey", "InvalidPart", "InvalidPartOrder", "EntityTooSmall"}
+)
 _CHUNK = 1 << 20
 _PAGE = 1000
 _CALLS = 16
@@ -41,6 +46,47 @@ def _translated() -> Iterator[None]:
 
 def _bare(etag: str | None) -> str:
     return (etag or "").strip('"')
+
+
+def _code(error: MinioException) -> str:
+    """The error's code, also from a server whose XML is `text/xml`, which the SDK does not read."""
+    if isinstance(error, S3Error):
+        return str(error.code)
+    found = re.search(r"<Code>(\w+)</Code>", str(error))
+    return found[1] if found else ""
+
+
+@contextmanager
+def _ignored(code: str) -> Iterator[None]:
+    try:
+        yield
+    except MinioException as error:
+        if _code(error) != code:
+            raise
+
+
+class _Client(Minio):
+    """The SDK with its calls for single steps of a multipart upload, which it keeps to itself."""
+
+    def begin_multipart(self, bucket: str, key: str, media_type: str) -> str:
+        return str(self._create_multipart_upload(bucket, key, {"Content-Type": media_type}))
+
+    def write_part(self, bucket: str, key: str, upload_id: str, number: int, data: bytes) -> str:
+        return str(self._upload_part(bucket, key, data, None, upload_id, number))
+
+    def complete_multipart(
+        self, bucket: str, key: str, upload_id: str, etags: Sequence[str]
+    ) -> None:
+        parts = [Part(number, etag) for number, etag in enumerate(etags, 1)]
+        self._complete_multipart_upload(bucket, key, upload_id, parts)
+
+    def abort_multiparts(self, bucket: str, key: str) -> None:
+        # Some servers answer so if there is no upload to list at all.
+        with _ignored("NoSuchUpload"):
+            for upload in self._list_multipart_uploads(bucket, prefix=key).uploads:
+                if upload.object_name == key:
+                    with _ignored("NoSuchUpload"):
+                        self._abort_multipart_upload(bucket, key, upload.upload_id or "")
 
 
 class MinioStore:
@@ -72,8 +118,8 @@ class MinioStore:
         )
 
     @staticmethod
-    def _make_client(settings: Settings, endpoint: str, *, secure: bool) -> Minio:
-        return Minio(
+    def _make_client(settings: Settings, endpoint: str, *, secure: bool) -> _Client:
+        return _Client(
             urlsplit(endpoint).netloc,
             access_key=settings.minio_access_key,
             secret_key=settings.minio_secret_key.get_secret_value(),
@@ -195,6 +241,35 @@ class MinioStore:
             task.add_done_callback(lambda _: self._hashing.pop(key, None))
         return await asyncio.shield(task)
 
+    async def begin_multipart(self, key: str, media_type: str) -> str:
+        """Begin to upload an object in parts; the upload's id."""
+        return await self._call(self._client.begin_multipart, self._bucket, key, media_type)
+
+    async def write_part(self, key: str, upload_id: str, number: int, content: bytes) -> str:
+        """Upload one part; its ETag."""
+        write = functools.partial(
+            self._client.write_part, self._bucket, key, upload_id, number, content
+        )
+        return _bare(await self._run(self._reads, write))
+
+    async def complete_multipart(self, key: str, upload_id: str, etags: Sequence[str]) -> bool:
+        """Put the parts of an upload together; False if that cannot be. See `ObjectStore`."""
+
+        def complete() -> bool:
+            try:
+                self._client.complete_multipart(self._bucket, key, upload_id, etags)
+            except MinioException as error:
+                if _code(error) not in _NOT_COMPLETABLE:
+                    raise
+                return False
+            return True
+
+        return await self._run(self._reads, complete)
+
+    async def abort_multiparts(self, key: str) -> None:
+        """Drop every upload in parts of an object that is under way, with its parts."""
+        await self._call(self._client.abort_multiparts, self._bucket, key)
+
     async def list_pages(self, prefix: str) -> AsyncIterator[list[StoredObject]]:
         """All objects whose keys begin so, in pages of at most a thousand."""
         found = self._client.list_objects(self._bucket, prefix=prefix, recursive=True)
@@ -227,6 +302,18 @@ class MinioStore:
         return str(
             self._signer.presigned_put_object(
                 self._bucket, key, expires=timedelta(seconds=expires_seconds)
+            )
+        )
+
+    def presign_part(self, key: str, upload_id: str, number: int, expires_seconds: int) -> str:
+        """A URL for the PUT of one part, signed for the address that clients use."""
+        return str(
+            self._signer.get_presigned_url(
+                "PUT",
+                self._bucket,
+                key,
+                expires=timedelta(seconds=expires_seconds),
+                extra_query_params={"partNumber": str(number), "uploadId": upload_id},
             )
         )
 

@@ -8,6 +8,7 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Collection
 from itertools import accumulate
 
 import structlog
@@ -18,12 +19,15 @@ from app.db.base import new_id
 from app.errors import AppError, BodyTooLargeError, InvalidJsonError
 from app.logs import get_logger, log_request
 from app.web.problems import problem_of, problem_response
+from app.web.streamed_bodies import StreamedBody
 
 log = get_logger(__name__)
 
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,128}$")
 _TRACEPARENT = re.compile(r"^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$")
 _QUIET_PATHS = frozenset({"/livez", "/readyz", "/health"})
+
+MAX_JSON_DEPTH = 32
 
 _DRAIN_FACTOR = 32
 _API_POLICY = b"default-src 'none'; frame-ancestors 'none'"
@@ -126,18 +130,26 @@ class _UnexpectedError(AppError):
 class BodyLimitMiddleware:
     """Refuses bodies over a number of bytes, and JSON nested too deep to be meant well.
 
-    Files never come this way: they go to object storage by a presigned URL.
+    Files go to object storage by a presigned URL, and not this way; but for some paths, whose
+    routes read the body as it arrives, and limit it themselves.
     """
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int, max_depth: int) -> None:
+    def __init__(
+        self, app: ASGIApp, *, max_bytes: int, max_depth: int, streamed: Collection[str] = ()
+    ) -> None:
         self.app = app
         self.max_bytes = max_bytes
         self.max_depth = max_depth
+        self.streamed = streamed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read the body within the limit, then hand it on."""
         if scope["type"] != "http" or scope["method"] in {"GET", "HEAD", "OPTIONS"}:
             await self.app(scope, receive, send)
+            return
+        if scope["path"] in self.streamed:
+            streamed = StreamedBody(receive, send)
+            await self.app(scope, streamed.receive, streamed.send)
             return
         read = await self._read(receive)
         if read is None:
@@ -186,7 +198,7 @@ class BodyLimitMiddleware:
         # In UTF-16 or UTF-32, which Python would read too, brackets could hide from the count.
         if b"\x00" in body and "json" in Headers(scope=scope).get("content-type", ""):
             return InvalidJsonError()
-        if _nesting_depth(body) > self.max_depth:
+        if nesting_depth(body) > self.max_depth:
             return BodyTooLargeError(f"The JSON is nested deeper than {self.max_depth} levels.")
         return None
 
@@ -210,7 +222,7 @@ _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _STEPS = [(byte in b"[{") - (byte in b"]}") for byte in range(256)]
 
 
-def _nesting_depth(body: bytes | bytearray) -> int:
+def nesting_depth(body: bytes | bytearray) -> int:
     """The deepest nesting of brackets outside strings; an upper bound for any JSON text.
 
     Nobody has shown a key yet, so it must be cheap: no step of the loops is Python's own.

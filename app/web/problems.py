@@ -111,9 +111,11 @@ def problem_responses(*errors: type[AppError]) -> dict[int | str, dict[str, Any]
 def _common_errors(method: str, operation: dict[str, Any]) -> list[type[AppError]]:
     """What the framework or a middleware may answer before the route is asked."""
     errors: list[type[AppError]] = []
-    if method != "get":
+    body = operation.get("requestBody")
+    takes_json = body is None or "application/json" in body["content"]
+    if method != "get" and takes_json:
         errors += [InvalidJsonError, BodyTooLargeError]
-    if "requestBody" in operation:
+    if body is not None and takes_json:
         errors.append(UnsupportedMediaTypeError)
     if "security" in operation:
         errors.append(ServiceUnavailableError)

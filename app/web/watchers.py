@@ -1,4 +1,4 @@
-"""How many requests of one user may wait for news at the same time."""
+"""How many requests of one user may be under way for long at the same time."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -19,22 +19,31 @@ class TooManyWatchersError(AppError):
 
 
 class Watchers:
-    """Counts the waiting requests of this process: event streams and `Prefer: wait`."""
+    """Counts requests of this process that take long: event streams and `Prefer: wait`, uploads.
 
-    def __init__(self) -> None:
+    Args:
+        most: how many of one user may be under way.
+        error: what the next one is answered with.
+    """
+
+    def __init__(
+        self, most: int = MAX_WATCHERS, error: type[AppError] = TooManyWatchersError
+    ) -> None:
+        self._most = most
+        self._error = error
         self._waiting: Counter[UUID] = Counter()
 
     def check(self, user_id: UUID) -> None:
-        """Raise `TooManyWatchersError` if one more would be too many."""
-        if self._waiting[user_id] >= MAX_WATCHERS:
-            raise TooManyWatchersError
+        """Raise the error if one more would be too many."""
+        if self._waiting[user_id] >= self._most:
+            raise self._error
 
     @contextmanager
     def counted(self, user_id: UUID) -> Iterator[None]:
         """Count one request while it waits.
 
         Raises:
-            TooManyWatchersError: the user has too many already.
+            AppError: the error, if the user has too many already.
         """
         self.check(user_id)
         self._waiting[user_id] += 1

@@ -24,7 +24,7 @@ from app.jobs.fence import RunningAttempt, find_running, require_running
 from app.jobs.success import succeed
 from app.logs import get_logger
 from app.storage.base import ObjectStore, StorageUnavailableError
-from contract.artifacts import UploadTicketRequest
+from contract.artifacts import ArtifactRecord, UploadTicketRequest
 from contract.attempts import AttemptSucceeded, FinishReply, FinishRequest
 from contract.kinds import ArtifactKind
 
@@ -58,11 +58,40 @@ async def commit_artifact(
         tickets = await find_tickets(connection, attempt_id, [ticket_id])
     if not tickets:
         raise TicketNotFoundError
-    objects = await _check(store, tickets)
+    return await commit_checked(
+        database, settings, attempt_id, token, await _check(store, tickets), ticket_id
+    )
+
+
+async def commit_checked(  # noqa: PLR0917
+    database: Database,
+    settings: Settings,
+    attempt_id: UUID,
+    token: str,
+    objects: list[CheckedObject],
+    ticket_id: UUID,
+) -> Artifact:
+    """Make what was checked visible; the artifact of a ticket, which may have been one before.
+
+    Raises:
+        TicketNotFoundError: the ticket is another one by now.
+        AttemptSupersededError, AttemptGoneError, AttemptTokenError: not this worker's any more.
+    """
     async with database.transaction() as session:
         job, _ = await AttemptService(session, settings).lock_running(attempt_id, token)
         await commit_objects(session, job.id, attempt_id, objects)
         return await session.get_one(Artifact, ticket_id)
+
+
+def artifact_record(artifact: Artifact) -> ArtifactRecord:
+    """An artifact as its worker is told of it."""
+    return ArtifactRecord(
+        artifact_id=artifact.id,
+        kind=ArtifactKind(artifact.kind),
+        name=artifact.name,
+        size_bytes=artifact.size_bytes,
+        sha256=artifact.sha256 or "",
+    )
 
 
 async def finish_attempt(

@@ -3,8 +3,7 @@
 from typing import Annotated, Any
 from uuid import UUID
 
-import structlog
-from fastapi import APIRouter, Body, Depends, Header
+from fastapi import APIRouter, Body, Depends
 from sqlalchemy import Row
 
 from app.accounts.dependencies import CurrentWorker
@@ -28,7 +27,6 @@ from app.jobs.errors import (
     AttemptGoneError,
     AttemptNotFoundError,
     AttemptSupersededError,
-    AttemptTokenError,
     ReportConflictError,
     ResultIncompleteError,
 )
@@ -36,7 +34,9 @@ from app.jobs.fence import require_running
 from app.storage.base import ObjectStore
 from app.web.dependencies import SettingsDependency, StoreDependency
 from app.web.problems import problem_responses
-from app.worker_api.delivery import commit_artifact, finish_attempt
+from app.worker_api.delivery import artifact_record, commit_artifact, finish_attempt
+from app.worker_api.dependencies import FENCED_ERRORS, AttemptToken, bind_attempt
+from app.worker_api.stream_router import router as stream_router
 from app.workers.service import REPORT_EVERY_SECONDS, record_heartbeat
 from contract.artifacts import (
     ArtifactCommit,
@@ -45,7 +45,6 @@ from contract.artifacts import (
     UploadTicketRequest,
 )
 from contract.attempts import (
-    ATTEMPT_TOKEN_HEADER,
     AttemptHeartbeat,
     AttemptHeartbeatReply,
     ClaimRequest,
@@ -58,40 +57,11 @@ from contract.attempts import (
 from contract.kinds import ArtifactKind
 from contract.workers import WorkerHeartbeat, WorkerHeartbeatReply
 
-
-async def _bind_attempt(attempt_id: UUID) -> None:
-    """Let every log line of the request name the attempt."""
-    structlog.contextvars.bind_contextvars(attempt_id=str(attempt_id))
-
-
 router = APIRouter(
     tags=["worker"],
     responses=problem_responses(NotAuthenticatedError, ForbiddenError, InvalidRequestError),
 )
-_attempts = APIRouter(prefix="/attempts/{attempt_id}", dependencies=[Depends(_bind_attempt)])
-
-_AttemptTokenHeader = Annotated[
-    str | None,
-    Header(alias=ATTEMPT_TOKEN_HEADER, max_length=200, description="from the claim's answer"),
-]
-
-
-async def _attempt_token(token: _AttemptTokenHeader = None) -> str:
-    if not token:
-        raise AttemptTokenError
-    return token
-
-
-AttemptToken = Annotated[str, Depends(_attempt_token)]
-
-_FENCED_ERRORS = (
-    NotAuthenticatedError,
-    ForbiddenError,
-    AttemptNotFoundError,
-    AttemptTokenError,
-    AttemptSupersededError,
-    AttemptGoneError,
-)
+_attempts = APIRouter(prefix="/attempts/{attempt_id}", dependencies=[Depends(bind_attempt)])
 
 
 @router.post("/workers/heartbeat", summary="A worker says what it is and can do")
@@ -167,7 +137,7 @@ def _job_spec(claimed: ClaimedAttempt, settings: Settings, store: ObjectStore) -
 @_attempts.post(
     "/heartbeat",
     summary="Extend an attempt's lease and report progress",
-    responses=problem_responses(*_FENCED_ERRORS),
+    responses=problem_responses(*FENCED_ERRORS),
 )
 async def attempt_heartbeat(
     attempt_id: UUID,
@@ -184,7 +154,7 @@ async def attempt_heartbeat(
 @_attempts.post(
     "/upload-tickets",
     summary="Get permission to upload an artifact",
-    responses=problem_responses(*_FENCED_ERRORS, ArtifactCommittedError, UploadTooLargeError),
+    responses=problem_responses(*FENCED_ERRORS, ArtifactCommittedError, UploadTooLargeError),
 )
 async def artifact_ticket(  # noqa: PLR0917
     attempt_id: UUID,
@@ -211,7 +181,7 @@ async def artifact_ticket(  # noqa: PLR0917
     "/artifacts",
     summary="Commit an uploaded artifact",
     responses=problem_responses(
-        *_FENCED_ERRORS, TicketNotFoundError, ArtifactNotUploadedError, ArtifactMismatchError
+        *FENCED_ERRORS, TicketNotFoundError, ArtifactNotUploadedError, ArtifactMismatchError
     ),
 )
 async def commit(  # noqa: PLR0917
@@ -232,20 +202,14 @@ async def commit(  # noqa: PLR0917
         token=token,
         ticket_id=body.ticket_id,
     )
-    return ArtifactRecord(
-        artifact_id=artifact.id,
-        kind=ArtifactKind(artifact.kind),
-        name=artifact.name,
-        size_bytes=artifact.size_bytes,
-        sha256=artifact.sha256 or "",
-    )
+    return artifact_record(artifact)
 
 
 @_attempts.post(
     "/finish",
     summary="Report how an attempt ended",
     responses=problem_responses(
-        *_FENCED_ERRORS,
+        *FENCED_ERRORS,
         ReportConflictError,
         ResultIncompleteError,
         TicketNotFoundError,
@@ -271,4 +235,5 @@ async def finish(  # noqa: PLR0917
     )
 
 
+_attempts.include_router(stream_router)
 router.include_router(_attempts)

@@ -21,7 +21,7 @@ from tests.support.people import AUTH, JOBS, PASSWORD, People, Person
 from tests.support.problems import assert_problem
 from tests.support.rows import nothing_written
 from tests.support.runs import Stage
-from tests.support.worker import GLB
+from tests.support.worker import GLB, MP4
 
 CALLERS = ("owner", "admin", "operator", "viewer", "stranger", "revoked", "worker", "nobody")
 """The job's owner, three colleagues, an operator of another organisation, the owner's revoked key,
@@ -29,6 +29,7 @@ a worker's key, and no key at all."""
 
 MODELS = "/api/v1/models"
 USERS, KEYS = "/api/v1/users", "/api/v1/keys"
+VIDEOS = "/api/v1/videos"
 ATTEMPT = "/worker/v1/attempts/{attempt_id}"
 
 # One status for each of CALLERS, in their order.
@@ -41,6 +42,7 @@ UPLOADS = "200 200 200 403 200 401 403 401"
 # With the owner's upload, which is nobody else's to use.
 VALIDATES = "200 404 404 403 404 401 403 401"
 CREATES = "201 404 404 403 404 401 403 401"
+SENDS_VIDEO = "202 202 202 403 202 401 403 401"
 WORKER = "403 403 403 403 403 401 200 401"
 # Admins of their own organisation; what is the owner's is not the stranger's.
 ADMINS = "403 200 403 403 200 401 403 401"
@@ -63,6 +65,7 @@ MATRIX = {
     f"GET {JOBS}/{{job_id}}/artifacts/{{kind}}": READS_JOB,
     f"GET {JOBS}/{{job_id}}/download": READS_JOB,
     f"DELETE {JOBS}/{{job_id}}": CONTROLS_JOB,
+    f"GET {JOBS}/{{job_id}}/status": READS_JOB,
     f"POST {JOBS}/{{job_id}}/cancel": CONTROLS_JOB,
     f"POST {JOBS}/{{job_id}}/retry": CONTROLS_JOB,
     f"POST {JOBS}/{{job_id}}/reproduce": REPRODUCES,
@@ -81,21 +84,29 @@ MATRIX = {
     f"POST {KEYS}/{{key_id}}/rotate": "201 403 403 403 404 401 403 401",
     f"DELETE {KEYS}/{{key_id}}": "204 204 403 403 404 401 403 401",
     "GET /api/v1/audit/": ADMINS,
+    f"POST {VIDEOS}/upload": SENDS_VIDEO,
+    f"GET {VIDEOS}": PEOPLE,
+    f"GET {VIDEOS}/{{video_id}}": READS_JOB,
+    f"DELETE {VIDEOS}/{{video_id}}": CONTROLS_JOB,
     "POST /worker/v1/workers/heartbeat": WORKER,
     f"POST {ATTEMPT}/claim": WORKER,
     f"POST {ATTEMPT}/heartbeat": WORKER,
     f"POST {ATTEMPT}/upload-tickets": WORKER,
     f"POST {ATTEMPT}/artifacts": WORKER,
+    f"POST {ATTEMPT}/streams": WORKER,
+    f"POST {ATTEMPT}/streams/parts": WORKER,
+    f"POST {ATTEMPT}/streams/complete": WORKER,
     f"POST {ATTEMPT}/finish": WORKER,
 }
 
 
 @dataclass
 class Target:
-    """What the owner has for a route to be tried on: names in its path, body and headers."""
+    """What the owner has for a route to be tried on: names in its path, body or files, headers."""
 
     names: dict[str, str] = field(default_factory=dict)
     body: dict[str, Any] | None = None
+    files: dict[str, tuple[str, bytes]] | None = None
     headers: dict[str, str] = field(default_factory=dict)
 
 
@@ -149,6 +160,16 @@ async def _new_job(stage: Stage, owner: Person) -> Target:
     return Target(body=body)
 
 
+async def _form(stage: Stage, owner: Person) -> Target:
+    return Target(files={"files": ("talk.mp4", MP4)})
+
+
+async def _video(stage: Stage, owner: Person) -> Target:
+    form = await _form(stage, owner)
+    answer = await owner.client.post(f"{VIDEOS}/upload", files=form.files)
+    return Target({"video_id": answer.json()["job_id"]})
+
+
 async def _dispatched(stage: Stage, owner: Person) -> Target:
     await stage.worker.report()
     attempt = await dispatch(stage.database, stage.dispatcher, (await owner.job())["id"])
@@ -159,7 +180,7 @@ async def _dispatched(stage: Stage, owner: Person) -> Target:
 def _fenced(spec: JobSpec, body: dict[str, Any]) -> Target:
     """With the attempt's token for all: without a worker's key it opens nothing."""
     token = {ATTEMPT_TOKEN_HEADER: spec.attempt_token}
-    return Target({"attempt_id": str(spec.attempt_id)}, body, token)
+    return Target({"attempt_id": str(spec.attempt_id)}, body, headers=token)
 
 
 def _running(body: dict[str, Any]) -> Prepare:
@@ -175,6 +196,17 @@ async def _uploaded(stage: Stage, owner: Person) -> Target:
     ticket = (await stage.worker.ticket(spec)).json()
     await stage.worker.put(ticket)
     return _fenced(spec, {"ticket_id": ticket["ticket_id"]})
+
+
+async def _begun(stage: Stage, owner: Person) -> Target:
+    _, spec = await stage.running(owner)
+    begun = await stage.worker.call(spec, "streams", _FILE)
+    return _fenced(spec, {"ticket_id": begun.json()["ticket_id"], "first": 1, "count": 1})
+
+
+async def _streamed(stage: Stage, owner: Person) -> Target:
+    _, spec = await stage.running(owner)
+    return _fenced(spec, await stage.worker.stream(spec))
 
 
 _FILE = {"kind": "model_3d", "name": "model.glb", "media_type": "model/gltf-binary"}
@@ -208,6 +240,9 @@ PREPARE: dict[str, Prepare] = {
     f"POST {KEYS}/": _just({"name": "another"}),
     f"POST {KEYS}/{{key_id}}/rotate": _key,
     f"DELETE {KEYS}/{{key_id}}": _key,
+    f"POST {VIDEOS}/upload": _form,
+    f"GET {VIDEOS}/{{video_id}}": _video,
+    f"DELETE {VIDEOS}/{{video_id}}": _video,
     "POST /worker/v1/workers/heartbeat": _just(_WORKER),
     f"POST {ATTEMPT}/claim": _dispatched,
     f"POST {ATTEMPT}/heartbeat": _running({}),
@@ -215,6 +250,9 @@ PREPARE: dict[str, Prepare] = {
         {**_FILE, "size_bytes": len(GLB), "sha256": hashlib.sha256(GLB).hexdigest()}
     ),
     f"POST {ATTEMPT}/artifacts": _uploaded,
+    f"POST {ATTEMPT}/streams": _running(_FILE),
+    f"POST {ATTEMPT}/streams/parts": _begun,
+    f"POST {ATTEMPT}/streams/complete": _streamed,
     f"POST {ATTEMPT}/finish": _running(_FAILED),
 }
 
@@ -294,7 +332,11 @@ async def test_row(
         async def ask(target: Target, key: dict[str, str] = key) -> httpx.Response:
             url = path.format(**target.names)
             return await http.request(
-                method, url, json=target.body, headers={**key, **target.headers}
+                method,
+                url,
+                json=target.body,
+                files=target.files,
+                headers={**key, **target.headers},
             )
 
         if expected[caller] < 400:

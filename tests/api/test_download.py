@@ -12,7 +12,7 @@ from tests.support.jobs import set_job
 from tests.support.people import JOBS, People, png_bytes
 from tests.support.problems import assert_problem
 from tests.support.runs import Stage
-from tests.support.worker import GLB
+from tests.support.worker import GLB, MP4, ZIP
 
 
 async def _fetch(url: str) -> httpx.Response:
@@ -130,6 +130,36 @@ async def test_one_kind(people: People, stage: Stage) -> None:
     file = await _fetch(answer.json()["download_url"])
     assert file.content == b"a line\n"
     assert f"inflate-v1-{job['id'][-12:]}.log" in file.headers["content-disposition"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "media_type", "content"),
+    [
+        ("video", "annotated.mp4", "video/mp4", MP4),
+        ("analytics", "analytics.json", "application/json", b'{"zones": []}'),
+        ("telemetry", "telemetry.jsonl", "application/x-ndjson", b'{"t": 0}\n{"t": 1}\n'),
+        ("telemetry", "telemetry.csv", "text/csv", b"t,id\r\n0,1\r\n"),
+        ("telemetry", "telemetry.parquet", "application/vnd.apache.parquet", b"PAR1PAR1"),
+        ("frames_zip", "frames.zip", "application/zip", ZIP),
+    ],
+)
+async def test_kinds_of_videos(
+    people: People, stage: Stage, kind: str, name: str, media_type: str, content: bytes
+) -> None:
+    """Each kind of file that models for videos make is answered by its kind, byte for byte."""
+    person = await people.make()
+    job, spec = await stage.running(person)
+    url = f"{JOBS}/{job['id']}/artifacts/{kind}"
+    assert_problem(await person.client.get(url), 404, "ARTIFACT_NOT_FOUND")
+    await stage.worker.upload(spec, content, kind=kind, name=name, media_type=media_type)
+    answer = await person.client.get(url)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["expires_in"] == 3600
+    file = await _fetch(answer.json()["download_url"])
+    assert (file.status_code, file.content) == (200, content)
+    assert file.headers["content-type"].startswith(media_type)
+    extension = name.rpartition(".")[2]
+    assert f"inflate-v1-{job['id'][-12:]}.{extension}" in file.headers["content-disposition"]
 
 
 async def test_missing_kind(people: People, stage: Stage) -> None:

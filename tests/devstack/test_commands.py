@@ -3,13 +3,18 @@
 import json
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 
-from devstack import up
-from devstack.demo import DemoError, checked_image, raise_unless_succeeded
+from devstack import demo_video, up
+from devstack.demo import checked_image
+from devstack.demo_video import events_table, prepared, texts_line, zones_table
 from devstack.errors import DevstackError
+from devstack.samples import street
 from devstack.settings import app_environment, fresh_settings, worker_environment
 from devstack.stack import Ports, Stack
+from devstack.trial import DemoError, raise_unless_succeeded
 from tests.support.gltf_validator import gltf_errors, validate_gltf
 
 
@@ -69,6 +74,58 @@ def test_bad_picture_is_a_sentence(tmp_path: Path) -> None:
         checked_image(tmp_path / "none.png")
     with pytest.raises(DemoError, match="is a folder"):
         checked_image(tmp_path)
+
+
+def test_bad_video_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path that is no video, or no PyAV, ends the demo before anything is started."""
+    with pytest.raises(DemoError, match=r"The video .* is not there. Name an MP4, MOV"):
+        prepared(tmp_path / "none.mp4", tmp_path)
+    with pytest.raises(DemoError, match="is a folder"):
+        prepared(tmp_path, tmp_path)
+    own = tmp_path / "own.mp4"
+    own.write_bytes(b"x")
+    assert prepared(own, tmp_path)[0] == own
+    monkeypatch.setattr(demo_video, "find_spec", lambda _: None)
+    with pytest.raises(DemoError, match="PyAV is not installed"):
+        prepared(None, tmp_path)
+
+
+def test_sample_video(tmp_path: Path) -> None:
+    """The video that comes with the project can be played, and something happens in its zones."""
+    path, zones = prepared(None, tmp_path)
+    with av.open(str(path)) as container:
+        frames = [
+            frame.to_ndarray(format="gray").astype(int) for frame in container.decode(video=0)
+        ]
+    assert len(frames) == street.FPS * street.SECONDS
+    assert frames[0].shape == (street.HEIGHT, street.WIDTH)
+    for zone in zones:
+        part = np.s_[zone["y1"] : zone["y2"], zone["x1"] : zone["x2"]]
+        changed = [np.abs(frame[part] - frames[0][part]).max() > 60 for frame in frames]
+        assert 20 < sum(changed) < len(frames) * 0.7, zone
+    sky = np.s_[:60]
+    assert max(np.abs(frame[sky] - frames[0][sky]).max() for frame in frames) < 60
+
+
+def test_results_of_a_video_in_words() -> None:
+    """Counts, events and texts become tables and a line."""
+    dwell = {"longest_s": 1.44}
+    zone = {"name": "door", "entries": 2, "exits": 1, "peak_occupancy": 1, "dwell": dwell}
+    empty = {**zone, "name": "bench", "dwell": {"longest_s": None}}
+    texts = {"list": [{"text": "oo", "score": 0.5}, {"text": "CITY LIBRARY", "score": 1.0}]}
+    table = zones_table({"zones": [zone, empty]})
+    assert [list(column.cells) for column in table.columns] == [
+        ["door", "bench"],
+        ["2", "2"],
+        ["1", "1"],
+        ["1", "1"],
+        ["1.4 s", ""],
+    ]
+    event = {"type": "zone.enter", "data": {"time_s": 1.5, "zone": "door", "track_id": 7}}
+    cells = [next(iter(column.cells)) for column in events_table([event]).columns]
+    assert cells == ["1.50", "zone.enter", "door", "7"]
+    assert texts_line({"texts": texts}) == "It reads: CITY LIBRARY."
+    assert texts_line({"texts": {"list": []}}) == ""
 
 
 def test_failed_job_is_a_sentence() -> None:

@@ -91,6 +91,38 @@ def test_torch_stays_out_of_the_lock() -> None:
     assert not set(setup.TESTED_GROUPS) & set(setup.wanted_groups())
 
 
+def test_groups_are_installed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only groups that are not there yet are read and installed; the other OpenCV stays out."""
+    commands: list[list[str]] = []
+    wanted = "av==18.0 \\\n    --hash=sha256:a\n"
+
+    def note(_: str, command: list[str | Path]) -> str:
+        commands.append([str(part) for part in command])
+        return wanted + f"{setup.OTHER_OPENCV}==4.12 \\\n    --hash=sha256:b\n"
+
+    (tmp_path / ".complete").write_text("digest of the lock")
+    monkeypatch.setattr(setup, "VENV", tmp_path)
+    monkeypatch.setattr(setup, "run", note)
+    monkeypatch.setattr(setup, "ensure_poetry", lambda: Path("poetry"))
+    setup.ensure_groups(setup.VIDEO_GROUPS)
+    export, install = commands
+    assert export[-2:] == ["--only", "analytics,video"]
+    assert {"--require-hashes", "--no-deps"} <= set(install)
+    assert (tmp_path / "groups.txt").read_text() == wanted
+    setup.ensure_groups(setup.VIDEO_GROUPS)
+    assert len(commands) == 2
+    setup.ensure_groups(setup.TESTED_GROUPS)
+    assert commands[2][-1] == "diffusion,parquet"
+    (tmp_path / ".complete").write_text("digest of another lock")
+    setup.ensure_groups(setup.VIDEO_GROUPS)
+    assert commands[4][-1] == "analytics,video"
+
+
+def test_groups_of_videos_are_tested_ones() -> None:
+    """What the demo of a video installs, the tests have too."""
+    assert set(setup.VIDEO_GROUPS) < set(setup.TESTED_GROUPS)
+
+
 def test_failed_step_says_what_was_printed() -> None:
     """A failing command becomes a sentence with the end of its output."""
     with pytest.raises(

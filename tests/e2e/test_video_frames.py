@@ -4,6 +4,7 @@ import json
 import zipfile
 from pathlib import Path
 
+import httpx
 import pytest
 
 from devstack.client import ApiError, Client
@@ -69,3 +70,33 @@ def test_what_is_no_video_makes_no_job(client: Client, content: bytes, tmp_path:
     with pytest.raises(ApiError) as caught:
         finished(client, path)
     assert caught.value.status in {415, 422}
+
+
+def test_the_replaced_systems_own_door(
+    client: Client, stack: Stack, video: Path, tmp_path: Path
+) -> None:
+    """A form with two videos becomes two jobs, whose results are told in that system's words."""
+    with httpx.Client(
+        base_url=f"{stack.api_url}/api/v1",
+        headers={"x-api-key": stack.admin_api_key},
+        trust_env=False,
+        timeout=60,
+    ) as old:
+        content = video.read_bytes()
+        files = [("files", ("a.mp4", content)), ("files", ("b.mp4", content[: len(content) // 2]))]
+        answer = old.post("/videos/upload", files=files, data={"fps": "2"})
+        assert answer.status_code == 202, answer.text
+        good, broken = [uploaded["job_id"] for uploaded in answer.json()]
+        for job_id in (good, broken):
+            *_, _last = client.watch(job_id)
+        done = old.get(f"/videos/{good}").json()
+        assert (done["status"], done["frame_count"], done["retry_count"]) == ("SUCCEEDED", 8, 0)
+        assert done["download_available"] is True
+        assert done["processing_time_seconds"] > 0
+        url = old.get(f"/jobs/{good}/download").json()["download_url"]
+        assert client.download(url, tmp_path / "frames.zip") == done["zip_size_bytes"]
+        failed = old.get(f"/jobs/{broken}/status").json()
+        assert (failed["status"], failed["error_code"]) == ("FAILED", "CORRUPT_INPUT")
+        assert failed["error_message"]
+        assert old.delete(f"/videos/{good}").json()["status"] == "EXPIRED"
+        assert old.get(f"/jobs/{good}/download").status_code == 410

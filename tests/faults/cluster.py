@@ -30,7 +30,8 @@ PARAMETERS = {
     "properties": {
         "seconds": {"type": "number", "minimum": 0, "maximum": 60, "default": 0},
         "poison": {"type": "boolean", "default": False},
-        "noise_bytes": {"type": "integer", "minimum": 100, "maximum": 10_000_000, "default": 2000},
+        "noise_bytes": {"type": "integer", "minimum": 100, "maximum": 40_000_000, "default": 2000},
+        "streamed": {"type": "boolean", "default": False},
         "picture": {
             "type": "string",
             "format": "upload",

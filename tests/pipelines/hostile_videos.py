@@ -17,6 +17,9 @@ SESSION = (
     b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n"
 )
 MANIFEST = b"<?xml version='1.0'?><MPD xmlns='urn:mpeg:dash:schema:mpd:2011'></MPD>"
+PROGRAM_STREAM = bytes.fromhex("000001ba44000400040100000303f8") + bytes(5000)
+LETTERS = b"G".ljust(188, b".") * 4
+"""Too few packets of a transport stream to be one."""
 PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(100)
 
 
@@ -53,6 +56,13 @@ def random_in_mp4(path: Path) -> Path:
     """The right first bytes and nothing behind them."""
     head = b"\0\0\0\x18ftypisom\0\0\2\0isomiso2"
     path.write_bytes(head + random.Random(2).randbytes(100_000))  # noqa: S311
+    return path
+
+
+def random_in_ts(path: Path) -> Path:
+    """Packets that begin as they should, and nothing in them."""
+    rng = random.Random(4)  # noqa: S311
+    path.write_bytes(b"".join(b"G" + rng.randbytes(187) for _ in range(500)))
     return path
 
 
@@ -183,7 +193,10 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
     "dash": (of_bytes(MANIFEST), "UNSUPPORTED_CONTAINER"),
     "picture": (of_bytes(PICTURE), "UNSUPPORTED_CONTAINER"),
     "random": (random_bytes, "UNSUPPORTED_CONTAINER"),
-    "transport-stream": (of_clip(Clip("mpeg2video", "ts")), "UNSUPPORTED_CONTAINER"),
+    "program-stream": (of_bytes(PROGRAM_STREAM), "UNSUPPORTED_CONTAINER"),
+    "letters": (of_bytes(LETTERS), "UNSUPPORTED_CONTAINER"),
+    "random-in-ts": (random_in_ts, "CORRUPT_INPUT"),
+    "rotten-ts": (of_clip(CLIPS["mpegts"], rotten), "CORRUPT_INPUT"),
     "random-in-mp4": (random_in_mp4, "CORRUPT_INPUT"),
     "head-only": (of_bytes(b"\0\0\0\x18ftypisom\0\0\2\0isomiso2"), "CORRUPT_INPUT"),
     "sound-only": (sound_only, "NO_VIDEO_STREAM"),

@@ -4,8 +4,10 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from frames_runs import AS_IT_IS, take_frames
+from frames_runs import AS_IT_IS, take_frames, take_frames_by_ranges
 from video_clips import CLIPS, all_frames, by_fps_filter, on_screen
+
+from tests.support.range_storage import RangeStorage
 
 TOO_SHORT = {"short", "one-frame"}
 """Shorter than half a second: FFmpeg's filter makes nothing of them at one frame a second."""
@@ -53,3 +55,13 @@ def test_only_avi_is_decoded_in_full(clip: Path, tmp_path: Path) -> None:
     run = take_frames(clip, tmp_path / "run", **{**AS_IT_IS, "format": "jpg"}, max_frames=2)
     wanted = "full" if clip.stem == "h264-in-avi" else "selective"
     assert run.manifest["decoding"] == wanted
+
+
+def test_same_frames_out_of_storage(clip: Path, tmp_path: Path) -> None:
+    """Read by ranges, a video gives the same ZIP, byte by byte, as when it is a file."""
+    wanted = {"fps": 2, "format": "png", "previews": []}
+    downloaded = take_frames(clip, tmp_path / "downloaded", **wanted)
+    with RangeStorage(clip.read_bytes()) as storage:
+        ranged = take_frames_by_ranges(storage, tmp_path / "ranged", **wanted)
+    zips = [run.recorder.artifacts["frames.zip"][1] for run in (downloaded, ranged)]
+    assert zips[0].read_bytes() == zips[1].read_bytes()

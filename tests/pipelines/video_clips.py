@@ -143,6 +143,11 @@ CLIPS: dict[str, Clip] = {
         "libx264", options=_X264, muxer={"movflags": "frag_keyframe+empty_moov+default_base_moof"}
     ),
     "moov-first": Clip("libx264", options=_X264, muxer={"movflags": "faststart"}),
+    "mpegts": Clip("libx264", "ts", options=_X264),
+    "mpegts-open-gop": Clip("libx264", "ts", options=_OPEN),
+    "mpegts-hevc": Clip("libx265", "ts", options=_X265),
+    "mpegts-mpeg2": Clip("mpeg2video", "ts", options={"bf": "2", "g": "15"}),
+    "m2ts": Clip("libx264", "ts", options=_X264, muxer={"mpegts_m2ts_mode": "1"}),
     "short": Clip("libx264", options=_X264, frames=4),
     "one-frame": Clip("libx264", options=_X264, frames=1),
 }

@@ -7,10 +7,15 @@ from uuid import UUID, uuid4
 import httpx
 
 from contract.attempts import ATTEMPT_TOKEN_HEADER, JobSpec
+from contract.streams import PART_BYTES
 
 BASE = "/worker/v1"
 GLB = b"glTF" + (2).to_bytes(4, "little") + (12).to_bytes(4, "little")
 """The shortest file that is a GLB by its header."""
+MP4 = b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isomavc1" + b"not decoded here" * 300
+"""A file that is an MP4 by its first bytes, and nothing else."""
+ZIP = b"PK\x03\x04" + b"stored" * 100
+"""The same of a ZIP."""
 
 
 class FakeWorker:
@@ -114,6 +119,36 @@ class FakeWorker:
         committed = await self.call(spec, "artifacts", {"ticket_id": granted["ticket_id"]})
         assert committed.status_code == 200, committed.text
         return str(committed.json()["artifact_id"])
+
+    async def stream(self, spec: JobSpec, data: bytes = GLB, **changes: str) -> dict[str, Any]:
+        """Upload a file in parts; the body of the call that completes it."""
+        body = {"kind": "model_3d", "name": "model.glb", "media_type": "model/gltf-binary"}
+        begun = await self.call(spec, "streams", {**body, **changes})
+        assert begun.status_code == 200, begun.text
+        ticket_id = begun.json()["ticket_id"]
+        parts = [data[at : at + PART_BYTES] for at in range(0, len(data), PART_BYTES)]
+        etags = []
+        for url, part in zip(await self.parts(spec, ticket_id, len(parts)), parts, strict=True):
+            async with httpx.AsyncClient(trust_env=False) as storage:
+                put = await storage.put(url, content=part)
+            assert put.status_code == 200, put.text
+            etags.append(put.headers["ETag"].strip('"'))
+        return {
+            "ticket_id": ticket_id,
+            "etags": etags,
+            "size_bytes": len(data),
+            "sha256": hashlib.sha256(data).hexdigest(),
+        }
+
+    async def parts(
+        self, spec: JobSpec, ticket_id: str, count: int = 1, first: int = 1
+    ) -> list[str]:
+        """Where the parts of a streamed file go."""
+        asked = {"ticket_id": ticket_id, "first": first, "count": count}
+        answer = await self.call(spec, "streams/parts", asked)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["expires_at"].endswith("Z")
+        return [str(url) for url in answer.json()["upload_urls"]]
 
     async def succeed(self, spec: JobSpec) -> httpx.Response:
         """Upload the shortest model there is and report success."""

@@ -6,6 +6,7 @@ demand: fail, answer and drop the connection, lose an attempt in the middle of a
 
 import hashlib
 import json
+import re
 import threading
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import parse_qs
 from uuid import UUID, uuid4
 
 from pydantic import BaseModel, TypeAdapter
@@ -23,12 +25,20 @@ from contract.attempts import (
     AttemptHeartbeatReply,
     AttemptSucceeded,
     ClaimRequest,
+    DetectedEvent,
     FinishReply,
     FinishRequest,
     InputFile,
     JobSpec,
 )
 from contract.kinds import ArtifactKind
+from contract.streams import (
+    StreamCompletion,
+    StreamParts,
+    StreamPartsRequest,
+    StreamRequest,
+    StreamTicket,
+)
 from contract.workers import WorkerHeartbeat, WorkerHeartbeatReply
 
 WORKER_KEY = "wk_0123456789abcdef"
@@ -92,11 +102,16 @@ class Platform:
         """Whether the API takes calls and drops them; storage goes on."""
         self.away_after: str | None = None
         """A route whose next call is the last before the API is away."""
+        self.ignores_ranges = False
+        """Whether storage sends the whole object, whatever part of it is asked for."""
         self.claimed_by: ClaimRequest | None = None
         self.finished: bytes | None = None
         self.objects: dict[str, bytes] = {}
         self.tickets: dict[UUID, UploadTicketRequest] = {}
+        self.uploads: dict[UUID, tuple[StreamRequest, dict[int, bytes]]] = {}
+        """Uploads in parts that are under way."""
         self.records: list[ArtifactRecord] = []
+        self.events: list[DetectedEvent] = []
         self.workers: list[WorkerHeartbeat] = []
         self.changed = threading.Condition()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -131,7 +146,9 @@ class Platform:
             self.claimed_by = self.finished = None
             self.cancel_requested = False
             self.records.clear()
+            self.events.clear()
             self.tickets.clear()
+            self.uploads.clear()
             self.seen.clear()
             self.objects.clear()
         return self.attempt_id
@@ -202,6 +219,9 @@ class Platform:
             "heartbeat": self._heartbeat,
             "upload-tickets": self._ticket,
             "artifacts": self._commit,
+            "streams": self._begin_stream,
+            "streams/parts": self._stream_parts,
+            "streams/complete": self._complete_stream,
         }.get(route)
         if obey is None:
             return problem(404, "NOT_FOUND", "There is no such attempt.")
@@ -230,7 +250,9 @@ class Platform:
         )
 
     def _heartbeat(self, body: bytes) -> Reply:
-        AttemptHeartbeat.model_validate_json(body)
+        known = self.events[-1].sequence if self.events else 0
+        told = AttemptHeartbeat.model_validate_json(body).events
+        self.events += [event for event in told if event.sequence > known]
         return message(
             AttemptHeartbeatReply(
                 cancel_requested=self.cancel_requested, lease_expires_at=self._lease()
@@ -275,6 +297,57 @@ class Platform:
         )
         self.records.append(record)
         return record
+
+    def _begin_stream(self, body: bytes) -> Reply:
+        request = StreamRequest.model_validate_json(body)
+        for upload in [key for key, begun in self.uploads.items() if begun[0] == request]:
+            del self.uploads[upload]
+        ticket_id = uuid4()
+        self.uploads[ticket_id] = (request, {})
+        return message(StreamTicket(ticket_id=ticket_id))
+
+    def _stream_parts(self, body: bytes) -> Reply:
+        asked = StreamPartsRequest.model_validate_json(body)
+        if asked.ticket_id not in self.uploads:
+            return problem(404, "TICKET_NOT_FOUND", "There is no such upload.")
+        place = f"{self.url}/bucket/parts?uploadId={asked.ticket_id}&{SIGNATURE}"
+        numbers = range(asked.first, asked.first + asked.count)
+        return message(
+            StreamParts(
+                upload_urls=[f"{place}&partNumber={number}" for number in numbers],
+                expires_at=self._lease(),
+            )
+        )
+
+    def put_part(self, query: str, data: bytes) -> Reply:
+        """Take one part of an upload."""
+        told = parse_qs(query)
+        begun = self.uploads.get(UUID(told["uploadId"][0]))
+        if begun is None:
+            return Reply(404)
+        begun[1][int(told["partNumber"][0])] = data
+        return Reply(200, headers={"ETag": f'"{etag(data)}"'})
+
+    def _complete_stream(self, body: bytes) -> Reply:
+        completion = StreamCompletion.model_validate_json(body)
+        begun = self.uploads.pop(completion.ticket_id, None)
+        if begun is not None:
+            request, parts = begun
+            data = b"".join(parts[number] for number in sorted(parts))
+            promised = UploadTicketRequest(
+                kind=request.kind,
+                name=request.name,
+                media_type=request.media_type,
+                size_bytes=completion.size_bytes,
+                sha256=completion.sha256,
+            )
+            self.tickets[completion.ticket_id] = promised
+            if [etag(parts[number]) for number in sorted(parts)] == completion.etags:
+                self.objects[f"/bucket/{self._key(promised)}"] = data
+        if completion.ticket_id not in self.tickets:
+            return problem(404, "TICKET_NOT_FOUND", "There is no such upload.")
+        record = self._record(completion.ticket_id)
+        return record if isinstance(record, Reply) else message(record)
 
     def _finish(self, body: bytes) -> Reply:
         report: FinishRequest = TypeAdapter(FinishRequest).validate_json(body)
@@ -328,8 +401,10 @@ def _handler(platform: Platform) -> type[BaseHTTPRequestHandler]:  # noqa: C901 
 
         def _put(self, seen: Seen) -> Reply:
             path, _, query = self.path.partition("?")
-            if query != SIGNATURE or "x-api-key" in seen.headers:
+            if SIGNATURE not in query or "x-api-key" in seen.headers:
                 return Reply(403)
+            if "uploadId" in query:
+                return platform.put_part(query, seen.body)
             platform.objects[path] = seen.body
             return Reply(200, headers={"ETag": f'"{etag(seen.body)}"'})
 
@@ -342,7 +417,13 @@ def _handler(platform: Platform) -> type[BaseHTTPRequestHandler]:  # noqa: C901 
                 return Reply(404)
             if seen.headers.get("if-match") != f'"{etag(data)}"':
                 return Reply(412)
-            return Reply(200, data, {"ETag": f'"{etag(data)}"'})
+            headers = {"ETag": f'"{etag(data)}"'}
+            asked = re.fullmatch(r"bytes=(\d+)-(\d+)", seen.headers.get("range", ""))
+            if asked is None or platform.ignores_ranges:
+                return Reply(200, data, headers)
+            first, last = map(int, asked.groups())
+            headers["Content-Range"] = f"bytes {first}-{last}/{len(data)}"
+            return Reply(206, data[first : last + 1], headers)
 
         def _serve(self, route: str, obey: Any) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))

@@ -4,6 +4,7 @@ It runs in pipeline hosts of any Python: standard library and the pipeline inter
 """
 
 import ctypes
+import hashlib
 import json
 import os
 import signal
@@ -16,13 +17,16 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from contract.kinds import ArtifactKind
+from worker_vm.host_protocol import Streamed, Streaming
 from worker_vm.pipelines.base import (
+    ArtifactStream,
     Pipeline,
     PipelineError,
     Reporter,
     RunCancelledError,
     RunInput,
 )
+from worker_vm.range_protocol import RangeReader
 
 ODD = "\x00\udc80"
 """Characters that a database, or JSON itself, refuses; `$ODD` in parameters."""
@@ -68,6 +72,18 @@ class Scripted(Pipeline):
     def _progress_text(self, text: str, _: Any, report: Reporter, __: Any) -> None:
         report.progress(1, text.replace("$ODD", ODD), text.replace("$ODD", ODD))
 
+    def _event(self, pair: list[Any], _: Any, report: Reporter, __: Any) -> None:
+        report.event(pair[0], pair[1])
+
+    def _events(self, count: int, _: Any, report: Reporter, __: Any) -> None:
+        """Tell so many at once."""
+        for number in range(count):
+            report.event("track.start", {"track_id": number})
+
+    def _event_at(self, time_s: str, _: Any, report: Reporter, __: Any) -> None:
+        """Tell of a moment that may be no number."""
+        report.event("zone.enter", {"time_s": float(time_s)})
+
     def _artifact(self, name: str, job: RunInput, report: Reporter, _: Any) -> None:
         path = job.work_dir / name
         path.write_bytes(f"content of {name}".encode())
@@ -104,6 +120,51 @@ class Scripted(Pipeline):
         path = job.work_dir / "copy.bin"
         path.write_bytes(job.inputs[parameter].read_bytes())
         report.artifact(ArtifactKind.MODEL_3D, path, "model/gltf-binary")
+
+    def _stream(self, arguments: list[Any], _: Any, report: Reporter, __: Any) -> None:
+        """Stream so many bytes, which are all alike but for the last."""
+        name, size = arguments
+        stream = report.stream(ArtifactKind.FRAMES_ZIP, name, "application/zip")
+        _write_streamed(stream, size)
+        stream.finish()
+
+    def _stream_unfinished(self, arguments: list[Any], _: Any, report: Reporter, __: Any) -> None:
+        """Begin to stream, and leave it at that."""
+        name, size = arguments
+        stream = report.stream(ArtifactKind.FRAMES_ZIP, name, "application/zip")
+        _write_streamed(stream, size)
+
+    def _stream_as(self, arguments: list[Any], _: Any, report: Reporter, __: Any) -> None:
+        """Stream something of any kind, name and type."""
+        stream = report.stream(*arguments)
+        stream.write(b"content")
+        stream.finish()
+
+    def _claim_streamed(self, arguments: list[Any], _: Any, report: Any, __: Any) -> None:
+        """Say that a file has come, whatever has."""
+        report._channel.send(Streamed(*arguments))
+
+    def _claim_streaming(self, name: str, _: Any, report: Any, __: Any) -> None:
+        """Say that a file comes, without the pipe."""
+        report._channel.send(Streaming("frames_zip", name, "application/zip"))
+        time.sleep(60)
+
+    def _digest_ranged(self, parameter: str, job: RunInput, report: Reporter, _: Any) -> None:
+        """Read an input by ranges, back and forth; hand over the SHA-256 of what came."""
+        given = job.ranged[parameter]
+        reader = RangeReader(given.descriptor, given.size_bytes)
+        reader.seek(-1, os.SEEK_END)
+        last = reader.read(10)
+        reader.seek(0)
+        digest = hashlib.sha256()
+        while data := reader.read(300_000):
+            digest.update(data)
+            report.progress(50, "read")
+        reader.close()
+        assert len(last) == 1
+        path = job.work_dir / "digest.txt"
+        path.write_text(digest.hexdigest())
+        report.artifact(ArtifactKind.LOG, path, "text/plain")
 
     def _tell_job(self, name: str, job: RunInput, report: Reporter, _: Any) -> None:
         """Hand over what the run was asked for, and the names in its environment."""
@@ -237,6 +298,18 @@ class Scripted(Pipeline):
     def _start_orphan(self, *_: Any) -> None:
         """Start a process that ends after its parent."""
         subprocess.run(["sh", "-c", "setsid sleep 0.05 &"], check=True)
+
+
+def _write_streamed(stream: ArtifactStream, size: int) -> None:
+    for start in range(0, size, 1 << 20):
+        stream.write(bytes(min(1 << 20, size - start)))
+
+
+class Ranged(Scripted):
+    """A pipeline that reads its input by ranges."""
+
+    name: ClassVar[str] = "ranged"
+    ranged_inputs: ClassVar[frozenset[str]] = frozenset({"video_path"})
 
 
 class Thorough(Scripted):

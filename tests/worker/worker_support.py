@@ -25,7 +25,8 @@ QUEUE = "test"
 PLUGINS = (
     "scripted=scripted_pipeline:Scripted other=scripted_pipeline:Scripted "
     "third=scripted_pipeline:Scripted unavailable=scripted_pipeline:Unavailable "
-    "thorough=scripted_pipeline:Thorough broken=no_such_module:Nothing"
+    "thorough=scripted_pipeline:Thorough ranged=scripted_pipeline:Ranged "
+    "broken=no_such_module:Nothing"
 )
 
 

@@ -5,7 +5,7 @@ Standard library only: a pipeline may run in an interpreter that has nothing of 
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 from uuid import UUID
@@ -36,6 +36,28 @@ class RunCancelledError(Exception):
     """
 
 
+class ArtifactStream(Protocol):
+    """A file that is uploaded while it is being written, and never lies on this machine's disk."""
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Add to the file; waits where storage takes less than is made. How many bytes: all.
+
+        Raises:
+            RunCancelledError: the run should stop now.
+            OSError: nobody takes the file any more.
+        """
+
+    def finish(self) -> None:
+        """Hand the file over: it is complete.
+
+        Raises:
+            RunCancelledError: the run should stop now; the file was not handed over.
+        """
+
+    def drop(self) -> None:
+        """Forget the file, unless it is finished."""
+
+
 class Reporter(Protocol):
     """How a running pipeline speaks to the outside."""
 
@@ -62,6 +84,42 @@ class Reporter(Protocol):
                 cancelled, these files are kept as partial results.
         """
 
+    def stream(self, kind: ArtifactKind, name: str, media_type: str) -> ArtifactStream:
+        """Begin a file that is uploaded while it is made; for large ones.
+
+        It is a result once it is finished. Begun again under the same name before that, it takes
+        the place of what was written before.
+
+        Raises:
+            RunCancelledError: the run should stop now.
+        """
+
+    def event(self, type: str, data: Mapping[str, Any]) -> None:  # noqa: A002
+        """Tell something that was seen in the input; the job's events show it soon.
+
+        Events keep their order. Of one attempt `contract.events.MOST_EVENTS` are kept; the rest is
+        counted, and a last event `events.dropped` says how many there were.
+
+        Args:
+            type: what happened, as two words: `zone.enter`, `track.end`, `ocr.text`. The first
+                must not be one of `contract.events.PLATFORM_NAMESPACES`.
+            data: JSON of at most 4096 bytes and 8 levels; when it happened should be in it, in
+                seconds of the input (`time_s`), since the event's own time is that of its arrival.
+
+        Raises:
+            ValueError: the type or the data is not as above.
+            RunCancelledError: the run should stop now.
+        """
+
+
+@dataclass(frozen=True)
+class RangedInput:
+    """An input that stays in storage, read by ranges over a connection (`range_protocol`)."""
+
+    descriptor: int
+    """Of the connection, for one reader at a time; the host closes it."""
+    size_bytes: int
+
 
 @dataclass(frozen=True)
 class RunInput:
@@ -81,6 +139,9 @@ class RunInput:
     writes both into the manifest."""
     checkpoint: Path | None = None
     """What an earlier attempt of the job left to go on from; hostile until checked."""
+    ranged: Mapping[str, RangedInput] = field(default_factory=dict)
+    """Those of `Pipeline.ranged_inputs`, unless storage can't read by ranges: then they are among
+    `inputs`."""
 
 
 class Pipeline(ABC):
@@ -91,6 +152,10 @@ class Pipeline(ABC):
     cancel_grace_seconds: ClassVar[float] = 0.5
     """How long a cancelled run may take to notice at its next report, before it is killed and its
     models have to be loaded again. More, for a pipeline that keeps its best result so far."""
+
+    ranged_inputs: ClassVar[frozenset[str]] = frozenset()
+    """Parameters whose files are not downloaded, but read by ranges: for large ones of which little
+    is read at a time."""
 
     @classmethod
     def unavailable_reasons(cls) -> list[str]:

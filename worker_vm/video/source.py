@@ -2,12 +2,13 @@
 
 import os
 import pkgutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib import import_module
-from typing import Any
+from typing import Any, Protocol
 
 import av
 from av.container import InputContainer
@@ -15,6 +16,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from contract import containers
+from worker_vm.range_protocol import RangeReader
 from worker_vm.video.problems import VideoCode, VideoError
 
 FORMATS = {
@@ -25,11 +27,36 @@ FORMATS = {
     containers.AVI: "avi",
     containers.ASF: "asf",
     containers.FLV: "flv",
+    containers.MPEG_TS: "mpegts",
 }
-_WHITELIST = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,asf,flv"
+_WHITELIST = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,asf,flv,mpegts"
 _BUFFER_BYTES = 1 << 20
 _NOT_FOR_DECODING = frozenset({"av.__main__", "av.datasets"})
 _MICROSECOND = Fraction(1, 1_000_000)
+
+
+class VideoReader(Protocol):
+    """What FFmpeg reads a video from."""
+
+    @property
+    def failure(self) -> OSError | None:
+        """Why it could not be read."""
+
+    def read(self, size: int) -> bytes:
+        """The next bytes."""
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go elsewhere; where that is."""
+
+    def tell(self) -> int:
+        """Where reading goes on."""
+
+
+def open_reader(descriptor: int, size_bytes: int) -> VideoReader:
+    """The reader for a descriptor that a confined child was given (`video.input`)."""
+    if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+        return RangeReader(descriptor, size_bytes)
+    return DescriptorReader(descriptor)
 
 
 class DescriptorReader:
@@ -85,7 +112,7 @@ class Source:
 
 @contextmanager
 def open_source(
-    reader: DescriptorReader,
+    reader: VideoReader,
     media_type: str,
     *,
     max_pixels: int,

@@ -2,11 +2,12 @@
 
 import io
 import json
+import os
 import zipfile
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from worker_vm.pipelines.base import ArtifactStream
 from worker_vm.video.problems import VideoCode, VideoError
 
 _MAGIC = {"jpg": b"\xff\xd8\xff", "png": b"\x89PNG\r\n\x1a\n", "webp": b"RIFF"}
@@ -15,23 +16,62 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 _DIGITS = 4
 
 
+class _Tail(io.RawIOBase):
+    """The end of a file whose beginning has been sent: all that can still be written over.
+
+    `zipfile` goes back to the header of an entry when it knows the checksum. Otherwise it would
+    write that behind the entry, where not everybody finds it.
+    """
+
+    def __init__(self) -> None:
+        self._sent = 0
+        self._kept = io.BytesIO()
+
+    def seekable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        return self._kept.write(data)
+
+    def tell(self) -> int:
+        return self._sent + self._kept.tell()
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        if whence == os.SEEK_SET:
+            offset -= self._sent
+        return self._sent + self._kept.seek(offset, whence)
+
+    def release(self, stream: ArtifactStream) -> None:
+        """Send what is kept; nobody goes back to it."""
+        with self._kept.getbuffer() as data:
+            self._sent += stream.write(data)
+        self._kept = io.BytesIO()
+
+
 class FramesArchive:
-    """Writes `frame_0001.jpg` and so on, and in the end `manifest.json`, into a ZIP.
+    """Sends `frame_0001.jpg` and so on, and in the end `manifest.json`, as a ZIP.
 
     Args:
-        path: where to; made anew.
+        begin: begins a file, in place of the one begun before.
         extension: of the pictures.
         max_bytes: of the ZIP.
     """
 
-    def __init__(self, path: Path, extension: str, max_bytes: int) -> None:
-        self._path = path
+    def __init__(self, begin: Callable[[], ArtifactStream], extension: str, max_bytes: int) -> None:
+        self._begin = begin
         self._extension = extension
         self._max_bytes = max_bytes
         self.frames: list[dict[str, Any]] = []
         self._last: tuple[str, bytes] | None = None
-        self._file: io.BufferedWriter | None = None
         self._open()
+
+    @property
+    def size_bytes(self) -> int:
+        """How large the ZIP is so far."""
+        return self._tail.tell()
 
     def add(self, body: bytes, target: float, pts: float) -> None:
         """Write the next frame.
@@ -72,33 +112,25 @@ class FramesArchive:
             VideoError: OUTPUT_LIMIT or OUTPUT_WRITE_ERROR.
         """
         self._write("manifest.json", json.dumps(manifest, indent=1).encode())
+        self._zip.close()
         try:
-            self._zip.close()
-            assert self._file is not None
-            self._file.close()
+            self._tail.release(self._stream)
+            self._stream.finish()
         except OSError as error:
             raise _unwritable(error) from error
-        self._file = None
 
     def close(self) -> None:
         """Drop what is not finished."""
-        if self._file is not None:
-            # The directory would not be written in vain only, it could also fail.
-            self._zip._didModify = False  # type: ignore[attr-defined]  # noqa: SLF001
-            self._zip.close()
-            self._file.close()
-            self._file = None
+        self._zip.close()  # in vain, but else it is done when nobody expects it
+        self._stream.drop()
 
     def _open(self) -> None:
-        try:
-            self._file = self._path.open("wb")
-        except OSError as error:
-            raise _unwritable(error) from error
-        self._zip = zipfile.ZipFile(self._file, "w", zipfile.ZIP_STORED, allowZip64=True)
+        self._stream = self._begin()
+        self._tail = _Tail()
+        self._zip = zipfile.ZipFile(self._tail, "w", zipfile.ZIP_STORED, allowZip64=True)
 
     def _write(self, name: str, body: bytes) -> None:
-        assert self._file is not None
-        if self._file.tell() + len(body) > self._max_bytes:
+        if self._tail.tell() + len(body) > self._max_bytes:
             raise VideoError(
                 VideoCode.OUTPUT_LIMIT,
                 f"The frames are more than {self._max_bytes >> 20} MiB. Take fewer frames, a lower"
@@ -106,11 +138,12 @@ class FramesArchive:
             )
         try:
             self._zip.writestr(zipfile.ZipInfo(name, _DATE), body)
+            self._tail.release(self._stream)
         except OSError as error:
             raise _unwritable(error) from error
 
 
 def _unwritable(error: OSError) -> VideoError:
     return VideoError(
-        VideoCode.OUTPUT_WRITE_ERROR, f"The frames could not be written: {error.strerror}."
+        VideoCode.OUTPUT_WRITE_ERROR, f"The frames could not be handed over: {error.strerror}."
     )

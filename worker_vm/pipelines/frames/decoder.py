@@ -1,7 +1,8 @@
 """The confined child that turns a video into pictures (see `worker_vm.pipelines.frames.run`).
 
-Stdin is the file, stdout a pipe for records. Nothing can be opened here: neither by FFmpeg,
-whatever the file refers to, nor by whoever takes this process over.
+Stdin is the file, or a connection over which it is read, and stdout a pipe for records. Nothing can
+be opened here: neither by FFmpeg, whatever the file refers to, nor by whoever takes this process
+over.
 """
 
 from contextlib import AbstractContextManager
@@ -28,7 +29,13 @@ from worker_vm.video.scanning import (
     scan,
 )
 from worker_vm.video.selective import decode_all, decode_planned, plan, plan_keyframes
-from worker_vm.video.source import DescriptorReader, Source, load_decoders, open_source
+from worker_vm.video.source import (
+    Source,
+    VideoReader,
+    load_decoders,
+    open_reader,
+    open_source,
+)
 
 _STDIN, _STDOUT = 0, 1
 _CONCEALED = "parts of pictures cannot be decoded"
@@ -46,7 +53,7 @@ class Decoder:
     """
 
     def __init__(
-        self, request: Request, reader: DescriptorReader, watch: LogWatch, threads: int
+        self, request: Request, reader: VideoReader, watch: LogWatch, threads: int
     ) -> None:
         self._request = request
         self._wish = _wish(request)
@@ -245,7 +252,7 @@ def _corrupt(reason: str) -> VideoError:
     )
 
 
-def _explain(error: Exception, reader: DescriptorReader, watch: LogWatch) -> VideoError:
+def _explain(error: Exception, reader: VideoReader, watch: LogWatch) -> VideoError:
     """What an exception of FFmpeg or Python means for the user."""
     if watch.too_large:
         return VideoError(
@@ -260,7 +267,7 @@ def _explain(error: Exception, reader: DescriptorReader, watch: LogWatch) -> Vid
             "Decoding the video needs more memory than allowed. Send one with fewer pixels.",
         )
     if reader.failure is not None:
-        return VideoError(VideoCode.INPUT_READ_ERROR, "The video could not be read from the disk.")
+        return VideoError(VideoCode.INPUT_READ_ERROR, "The video could not be read to its end.")
     if isinstance(error, av.error.InvalidDataError | av.error.EOFError):
         return _corrupt(_reason(error))
     return VideoError(
@@ -275,7 +282,7 @@ def main() -> None:
     request = Request.from_json(request_from_argv())
     load_decoders()
     warm_up()
-    reader = DescriptorReader(_STDIN)
+    reader = open_reader(_STDIN, request.size_bytes)
     watch = LogWatch()
     watch.listen()
     threads = confine(limits_from_argv())

@@ -12,6 +12,7 @@ class FramesPipeline(Pipeline):
     name: ClassVar[str] = "video-frames"
     version: ClassVar[str] = "1.0.0"
     cancel_grace_seconds: ClassVar[float] = 2.0
+    ranged_inputs: ClassVar[frozenset[str]] = frozenset({"video_path"})
 
     @classmethod
     def unavailable_reasons(cls) -> list[str]:
@@ -24,7 +25,7 @@ class FramesPipeline(Pipeline):
         Raises:
             PipelineError: see docs/video-frames.md for the codes.
         """
-        if "video_path" not in job.inputs:
+        if "video_path" not in {*job.inputs, *job.ranged}:
             raise PipelineError("INVALID_INPUT", "There is no video.", permanent=True)
         from worker_vm.pipelines.frames.run import Run  # noqa: PLC0415
 

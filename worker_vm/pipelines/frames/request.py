@@ -9,6 +9,7 @@ class Request:
     """What the decoder is to do; fractions as text."""
 
     media_type: str
+    size_bytes: int
     sample: str
     fps: str
     start: str

@@ -9,14 +9,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from contract.containers import ENOUGH_BYTES, video_type_of
 from contract.kinds import ArtifactKind
-from worker_vm.pipelines.base import PipelineError, Reporter, RunInput
+from worker_vm.pipelines.base import ArtifactStream, PipelineError, Reporter, RunInput
 from worker_vm.pipelines.frames.archive import FramesArchive
 from worker_vm.pipelines.frames.parameters import exact, read_parameters
 from worker_vm.pipelines.frames.records import Record, RecordError, receive
 from worker_vm.pipelines.frames.request import Request
 from worker_vm.sandbox import ConfinedChild, Limit, Limits, SandboxError
+from worker_vm.video.input import Video
 from worker_vm.video.problems import PASSING, VideoCode, VideoError
 from worker_vm.video.settings import read_settings
 
@@ -43,7 +43,6 @@ class Run:
         self._version = pipeline_version
         self._parameters = read_parameters(job.params)
         self._settings = read_settings()
-        self._path = job.inputs["video_path"]
         self._folder = job.work_dir / "output"
         self._source: dict[str, Any] = {}
         self._done: dict[str, Any] | None = None
@@ -60,11 +59,11 @@ class Run:
         """
         self._started = time.monotonic()
         self._folder.mkdir(exist_ok=True)
-        target = self._folder / "frames.zip"
         try:
-            request = self._request(self._sniff())
+            self._video = Video.of(self._job, "video_path")
+            request = self._request(self._video.media_type())
             archive = FramesArchive(
-                target, self._parameters.format, self._settings.max_output_bytes
+                self._begin_archive, self._parameters.format, self._settings.max_output_bytes
             )
             try:
                 self._decode(request, archive)
@@ -77,42 +76,26 @@ class Run:
             raise PipelineError(
                 error.code, error.message, permanent=error.code not in PASSING
             ) from error
-        self._report.artifact(ArtifactKind.FRAMES_ZIP, target, "application/zip")
         beside = self._folder / "manifest.json"
         beside.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
         self._report.artifact(ArtifactKind.MANIFEST, beside, "application/json")
         self._tell(100, "pack", "Done")
         return {
             "frame_count": float(len(archive.frames)),
-            "zip_size_bytes": float(target.stat().st_size),
+            "zip_size_bytes": float(archive.size_bytes),
             "processing_time_seconds": time.monotonic() - self._started,
             "first_frame_seconds": self._first_frame_seconds or 0.0,
             "decoder_peak_memory_bytes": float(self._peak_bytes),
         }
 
-    def _sniff(self) -> str:
-        """The file's type by its first bytes."""
-        try:
-            if not self._path.stat().st_size:
-                raise VideoError(VideoCode.EMPTY_INPUT, "The file is empty. Upload it again.")
-            with self._path.open("rb") as file:
-                media_type = video_type_of(file.read(ENOUGH_BYTES))
-        except OSError as error:
-            raise VideoError(
-                VideoCode.INPUT_READ_ERROR, f"The video could not be read: {error.strerror}."
-            ) from error
-        if media_type is None:
-            raise VideoError(
-                VideoCode.UNSUPPORTED_CONTAINER,
-                "The file is no video of a kind that is taken, whatever its name says. Send MP4,"
-                " MOV, MKV, WebM, AVI, WMV or FLV.",
-            )
-        return media_type
+    def _begin_archive(self) -> ArtifactStream:
+        return self._report.stream(ArtifactKind.FRAMES_ZIP, "frames.zip", "application/zip")
 
     def _request(self, media_type: str) -> Request:
         wanted, limits = self._parameters, self._settings
         return Request(
             media_type=media_type,
+            size_bytes=self._video.size_bytes,
             sample=wanted.sample,
             fps=str(exact(wanted.fps)),
             start=str(exact(wanted.start_s)),
@@ -149,7 +132,7 @@ class Run:
         )
         self._tell(*self._told)
         with (
-            self._path.open("rb") as file,
+            self._video.open() as file,
             ConfinedChild(
                 "worker_vm.pipelines.frames.decoder",
                 stdin=file,
@@ -246,7 +229,7 @@ class Run:
             },
             "source": {
                 **self._source,
-                "bytes": self._path.stat().st_size,
+                "bytes": self._video.size_bytes,
                 **_dict(done.get("seen")),
             },
             "decoding": done.get("how"),

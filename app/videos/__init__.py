@@ -1,0 +1,1 @@
+"""Videos: the doors of the systems that this platform replaced, as thin views over jobs."""
