@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.accounts.principal import Principal
 from app.accounts.roles import Role
 from app.artifacts.keeping import drop_checkpoints, find_unkept, let_go
+from app.artifacts.streams import find_abandoned
 from app.catalog.known import KnownModels
 from app.config import Settings
 from app.db.base import new_id
@@ -176,6 +177,7 @@ async def test_dispatcher_and_rescuer(crowd: Crowd, settings: Settings) -> None:
             await find_lost_attempts(session, 100)
             await find_expired_jobs(session, 200)
             await find_unkept(session, 200)
+            await find_abandoned(session, 200)
             await let_go(session, crowd.ids["ended"])
             await drop_checkpoints(session, crowd.ids["ended"])
             await session.rollback()
