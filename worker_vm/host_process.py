@@ -314,28 +314,19 @@ class HostProcess:
                     raise HostCrashedError(self._put_away())
 
     def _hear(self, listener: RunListener, control: RunControl) -> Ended | None:
+        channel = self._need().channel
         try:
-            events = self._need().channel.receive_available()
+            for event in channel.receive_available():
+                if isinstance(event, Ended) and event.number == self._runs:
+                    return event
+                if not _too_late(event, control):
+                    self._pass_on(event, listener)  # type: ignore[arg-type]
+                elif isinstance(event, Streaming):
+                    os.close(channel.take_descriptor())
         except ProtocolError as error:
             log.exception("host.babbles", reason=str(error))
             raise HostCrashedError(self.kill()) from error
-        for event in events:
-            if isinstance(event, Ended) and event.number == self._runs:
-                return event
-            if not _too_late(event, control):
-                try:
-                    self._pass_on(event, listener)  # type: ignore[arg-type]
-                except ProtocolError as error:
-                    log.error("host.babbles", reason=str(error))  # noqa: TRY400
-                    raise HostCrashedError(self.kill()) from error
-            elif isinstance(event, Streaming):
-                self._drop_pipe()
         return None
-
-    def _drop_pipe(self) -> None:
-        """Close the pipe of a file that nobody takes any more, if there is one."""
-        with suppress(ProtocolError):
-            os.close(self._need().channel.take_descriptor())
 
     def _pass_on(self, event: Event, listener: RunListener) -> None:
         match event:

@@ -212,7 +212,7 @@ class StreamedFile:
         filled = 0
         poller = select.poll()
         poller.register(pipe, select.POLLIN)
-        while filled < len(buffer) and not self._dropped:
+        while filled < len(buffer) and not self._unwanted:
             if not poller.poll(_LOOK_MS):
                 if self._over:
                     break
@@ -221,12 +221,16 @@ class StreamedFile:
             if not received:
                 break
             filled += received
-        return 0 if self._dropped else filled
+        return 0 if self._unwanted else filled
+
+    @property
+    def _unwanted(self) -> bool:
+        return self._dropped or self.failure is not None
 
     def _add(self, part: _Part) -> None:
         """Have a part sent; wait while memory is full, or write it to disk if that lasts."""
         with self._changed:
-            while self._crowded and not self._dropped and self.failure is None:
+            while self._crowded and not self._unwanted:
                 left = self._moved_at + _STALL_SECONDS - time.monotonic()
                 if left <= 0:
                     self._write_down(part)

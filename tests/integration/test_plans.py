@@ -22,6 +22,7 @@ from app.accounts.principal import Principal
 from app.accounts.roles import Role
 from app.artifacts.commits import CheckedObject, find_tickets
 from app.artifacts.keeping import drop_checkpoints, find_unkept, let_go
+from app.artifacts.streams import find_abandoned
 from app.artifacts.tickets import create_artifact_ticket
 from app.catalog.known import KnownModels
 from app.config import Settings
@@ -183,6 +184,7 @@ async def test_dispatcher_and_rescuer(crowd: Crowd, settings: Settings) -> None:
             await find_lost_attempts(session, 100)
             await find_expired_jobs(session, 200)
             await find_unkept(session, 200)
+            await find_abandoned(session, 200)
             await let_go(session, crowd.ids["ended"])
             await drop_checkpoints(session, crowd.ids["ended"])
             await session.rollback()

@@ -1,10 +1,12 @@
 """Frames of every kind of video are exactly those that a full decode shows."""
 
+import io
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 from frames_runs import AS_IT_IS, take_frames, take_frames_by_ranges
+from PIL import Image
 from video_clips import CLIPS, all_frames, by_fps_filter, on_screen
 
 from tests.support.range_storage import RangeStorage
@@ -65,3 +67,15 @@ def test_same_frames_out_of_storage(clip: Path, tmp_path: Path) -> None:
         ranged = take_frames_by_ranges(storage, tmp_path / "ranged", **wanted)
     zips = [run.recorder.artifacts["frames.zip"][1] for run in (downloaded, ranged)]
     assert zips[0].read_bytes() == zips[1].read_bytes()
+
+
+def test_jpegs_are_made_of_these_pixels(clip: Path, tmp_path: Path) -> None:
+    """A JPEG is what its encoder makes of exactly the pixels that a PNG has."""
+    wanted = {"fps": 2, "previews": [], "max_frames": 2, "quality": 92}
+    lossless = take_frames(clip, tmp_path / "png", format="png", **wanted)
+    lossy = take_frames(clip, tmp_path / "jpg", format="jpg", **wanted)
+    for png, jpg in zip(lossless.manifest["frames"], lossy.manifest["frames"], strict=True):
+        with Image.open(io.BytesIO(lossless.archive.read(png["name"]))) as pixels:
+            made = io.BytesIO()
+            pixels.save(made, "JPEG", quality=92)
+        assert lossy.archive.read(jpg["name"]) == made.getvalue()

@@ -1,12 +1,14 @@
 """The parts that videos are read with, by themselves."""
 
+import errno
 import io
 import json
 import os
 import struct
+import zipfile
+import zlib
 from collections.abc import Callable
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -184,18 +186,109 @@ def test_facts_that_are_no_numbers(value: object) -> None:
         Record("frame", {"pts": value}).number("pts")
 
 
-def test_archive_takes_only_pictures(tmp_path: Path) -> None:
+class Pieces:
+    """An `ArtifactStream` that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.content = b""
+        self.state = "open"
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Add to it."""
+        if self.state == "broken":
+            raise OSError(errno.EPIPE, os.strerror(errno.EPIPE))
+        self.content += data
+        return len(data)
+
+    def finish(self) -> None:
+        """It is complete."""
+        self.state = "finished"
+
+    def drop(self) -> None:
+        """Forget it, unless it is complete."""
+        if self.state == "open":
+            self.state = "dropped"
+
+
+def archive_of(streams: list[Pieces], max_bytes: int = 1 << 20) -> FramesArchive:
+    """An archive of PNG files into streams that are noted here."""
+
+    def begin() -> Pieces:
+        streams.append(Pieces())
+        return streams[-1]
+
+    return FramesArchive(begin, "png", max_bytes)
+
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def test_archive_takes_only_pictures() -> None:
     """Bytes that are no picture of the kind do not get into the ZIP, nor a copy of nothing."""
-    archive = FramesArchive(tmp_path / "frames.zip", "png", 1 << 20)
+    archive = archive_of([])
     for body in (b"", b"<script>", b"\xff\xd8\xff"):
         with pytest.raises(ValueError, match="picture"):
             archive.add(body, 0, 0)
     archive.close()
 
 
-def test_unwritable_archive_is_tried_again(tmp_path: Path) -> None:
-    """A disk that cannot be written to is nobody's input."""
+def test_archive_goes_out_as_it_grows() -> None:
+    """Each picture is gone once it is written, under a header that says all about it."""
+    streams: list[Pieces] = []
+    archive = archive_of(streams)
+    sizes = []
+    for number in range(3):
+        archive.add(PNG + bytes([number]) * 1000, number, number)
+        sizes.append(len(streams[0].content))
+    archive.finish({"frames": archive.frames})
+    assert sizes[0] > 1000
+    assert sizes[2] - sizes[1] == sizes[1] - sizes[0] == sizes[0]
+    assert archive.size_bytes == len(streams[0].content)
+    assert streams[0].state == "finished"
+    with zipfile.ZipFile(io.BytesIO(streams[0].content)) as read:
+        assert read.testzip() is None
+        assert [entry.flag_bits for entry in read.infolist()] == [0] * 4  # none is told afterwards
+        assert read.read("frame_0002.png") == PNG + bytes([1]) * 1000
+    # Nobody has to look at the end first.
+    crc, packed, size = struct.unpack_from("<III", streams[0].content, 14)
+    assert (crc, packed, size) == (zlib.crc32(PNG + bytes(1000)), 1008, 1008)
+
+
+def test_archive_begins_anew() -> None:
+    """What was sent before a second try is dropped, and the new file knows nothing of it."""
+    streams: list[Pieces] = []
+    archive = archive_of(streams)
+    archive.add(PNG, 0, 0)
+    archive.start_over()
+    archive.add(PNG + b"x", 1, 1)
+    archive.finish({})
+    archive.close()
+    assert [stream.state for stream in streams] == ["dropped", "finished"]
+    with zipfile.ZipFile(io.BytesIO(streams[1].content)) as read:
+        assert read.namelist() == ["frame_0001.png", "manifest.json"]
+        assert read.read("frame_0001.png") == PNG + b"x"
+
+
+def test_archive_has_a_limit() -> None:
+    """More bytes than allowed are refused before they are sent."""
+    streams: list[Pieces] = []
+    archive = archive_of(streams, 2000)
+    archive.add(PNG + bytes(1000), 0, 0)
     with pytest.raises(VideoError) as caught:
-        FramesArchive(tmp_path / "missing" / "frames.zip", "png", 1 << 20)
+        archive.add(PNG + bytes(1000), 1, 1)
+    archive.close()
+    assert caught.value.code is VideoCode.OUTPUT_LIMIT
+    assert len(streams[0].content) < 2000
+    assert streams[0].state == "dropped"
+
+
+def test_archive_that_nobody_takes_is_tried_again() -> None:
+    """A way to storage that is broken is nobody's input."""
+    streams: list[Pieces] = []
+    archive = archive_of(streams)
+    streams[0].state = "broken"
+    with pytest.raises(VideoError) as caught:
+        archive.add(PNG, 0, 0)
+    archive.close()
     assert caught.value.code is VideoCode.OUTPUT_WRITE_ERROR
     assert json.dumps(caught.value.code) == '"OUTPUT_WRITE_ERROR"'

@@ -38,8 +38,7 @@ class Thumbnails:
         wanted = bool(self._wanted & {"sprite", "webp"}) and number % self._stride == 0
         if not (candidate or wanted):
             return
-        small = image.copy()
-        small.thumbnail((_SIDE, _SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
+        small = _shrunk(image, _SIDE, Image.Resampling.BILINEAR)
         if candidate:
             self._consider(image, small)
         if wanted:
@@ -87,8 +86,7 @@ class Thumbnails:
         liveliness = sum(ImageStat.Stat(small).stddev)
         if liveliness > self._liveliness:
             self._liveliness = liveliness
-            self._poster = image.copy()
-            self._poster.thumbnail((_POSTER_SIDE, _POSTER_SIDE), reducing_gap=2.0)
+            self._poster = _shrunk(image, _POSTER_SIDE, Image.Resampling.BICUBIC)
 
     def _sheet(self) -> Image.Image:
         width, height = self._kept[0].size
@@ -99,6 +97,13 @@ class Thumbnails:
             place = (number % columns * width, number // columns * height)
             sheet.paste(image.resize((width, height)), place)
         return sheet
+
+
+def _shrunk(image: Image.Image, side: int, how: Image.Resampling) -> Image.Image:
+    """A picture of its own, no wider and no higher than `side`."""
+    scale = min(side / max(image.size), 1)
+    size = tuple(max(round(length * scale), 1) for length in image.size)
+    return image.resize(size, how, reducing_gap=2.0).convert("RGB")  # type: ignore[arg-type]
 
 
 def _saved(image: Image.Image, kind: str, **options: Any) -> bytes:
