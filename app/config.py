@@ -59,12 +59,32 @@ class Settings(BaseSettings):
     worker_api_key: SecretStr = Field(min_length=8)
 
     backend_cors_origins: Annotated[list[str], NoDecode] = []
+    trusted_proxies: int = Field(default=0, ge=0, le=10)
+    max_body_bytes: int = Field(default=1 << 20, ge=1024, le=1 << 30)
     upload_ticket_seconds: int = Field(default=900, ge=1, le=7 * 86400)
     upload_keep_seconds: int = Field(default=86400, ge=1)
     max_upload_bytes: int = Field(default=512 * 2**20, ge=1)
     max_artifact_bytes: int = Field(default=16 * 2**30, ge=1)
     download_url_seconds: int = Field(default=3600, ge=1, le=7 * 86400)
 
+    # Of all of these 0 is no limit.
+    rate_limit_requests_per_user: int = Field(default=300, ge=0)
+    rate_limit_requests_per_key: int = Field(default=300, ge=0)
+    rate_limit_requests_per_address: int = Field(default=300, ge=0)
+    rate_limit_downloads_per_user: int = Field(default=10, ge=0)
+    rate_limit_downloads_per_key: int = Field(default=10, ge=0)
+    rate_limit_creates_per_user: int = Field(default=60, ge=0)
+    rate_limit_creates_per_key: int = Field(default=60, ge=0)
+    rate_limit_redis_seconds: float = Field(default=0.1, gt=0, le=10)
+
+    # Of these, too, but for the active jobs of a user.
+    max_active_jobs_per_organisation: int = Field(default=0, ge=0)
+    max_queued_jobs_per_user: int = Field(default=1000, ge=0)
+    max_queued_jobs_per_organisation: int = Field(default=0, ge=0)
+    max_storage_bytes_per_user: int = Field(default=0, ge=0)
+    max_storage_bytes_per_organisation: int = Field(default=0, ge=0)
+    max_gpu_seconds_per_user: int = Field(default=0, ge=0)
+    max_gpu_seconds_per_organisation: int = Field(default=0, ge=0)
     max_active_jobs_per_user: int = Field(default=5, ge=1, le=1000)
     lease_seconds: float = Field(default=60, gt=0)
     heartbeat_seconds: float = Field(default=10, gt=0)

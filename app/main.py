@@ -22,6 +22,9 @@ from app.jobs.router import router as jobs_router
 from app.jobs.shortcut import JobShortcuts
 from app.jobs.submission import Submission
 from app.jobs.submission_router import router as submission_router
+from app.limits.documentation import document_limits
+from app.limits.limiter import Limiter
+from app.limits.middleware import RateLimitMiddleware
 from app.logs import configure_logging, get_logger
 from app.queueing.rq_queue import WorkerCommands
 from app.storage.base import StorageUnavailableError
@@ -29,7 +32,9 @@ from app.storage.minio_store import MinioStore
 from app.web.links import document_links
 from app.web.middleware import BodyLimitMiddleware, RequestContextMiddleware
 from app.web.problems import document_problems, install_problem_handlers
+from app.web.security_headers import SecurityHeadersMiddleware
 from app.web.shutdown import stopping_event
+from app.web.streams import streamed_paths
 from app.web.watchers import Watchers
 from app.worker_api.router import router as worker_router
 from app.workers.api_pulse import api_pulse
@@ -39,8 +44,8 @@ log = get_logger(__name__)
 API_PREFIX = "/api/v1"
 WORKER_PREFIX = "/worker/v1"
 
-_MAX_BODY_BYTES = 256 << 10
 _MAX_JSON_DEPTH = 32
+_HEALTH = ("/livez", "/readyz", "/health")
 
 _DESCRIPTION = """
 Generative 3D and video models as jobs, on your own GPU machines.
@@ -77,6 +82,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.submission = Submission(database, store, KnownModels(database), writer)
     app.state.worker_commands = WorkerCommands(settings.redis_url)
     app.state.watchers = Watchers()
+    app.state.limiter = limiter = Limiter(settings)
     app.state.stopping = stopping_event()
     app.state.authenticator = Authenticator(database, settings.secret_key.get_secret_value())
     await signals.start()
@@ -88,7 +94,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         # Readiness says so until it is there; everything that needs no storage works.
         log.warning("storage is unavailable", error=str(error))
     try:
-        async with api_pulse(database, settings):
+        async with limiter.running(), api_pulse(database, settings):
             yield
     finally:
         await signals.stop()
@@ -117,7 +123,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     install_problem_handlers(app)
     # The last one added is the outermost.
     app.add_middleware(JobShortcuts, prefix=API_PREFIX)
-    app.add_middleware(BodyLimitMiddleware, max_bytes=_MAX_BODY_BYTES, max_depth=_MAX_JSON_DEPTH)
+    app.add_middleware(
+        BodyLimitMiddleware, max_bytes=settings.max_body_bytes, max_depth=_MAX_JSON_DEPTH
+    )
+    app.add_middleware(
+        RateLimitMiddleware,
+        trusted_proxies=settings.trusted_proxies,
+        unlimited=[*_HEALTH, *(API_PREFIX + path for path in _HEALTH), WORKER_PREFIX],
+    )
     if settings.backend_cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -141,11 +154,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 "location",
                 "idempotency-replayed",
                 "preference-applied",
+                "ratelimit",
+                "ratelimit-policy",
+                "retry-after",
                 "x-request-id",
                 "x-response-time-ms",
             ],
         )
     app.add_middleware(RequestContextMiddleware)
+    app.add_middleware(SecurityHeadersMiddleware, trusted_proxies=settings.trusted_proxies)
     for prefix in ("", API_PREFIX):
         app.include_router(health.router, prefix=prefix, include_in_schema=not prefix)
     app.include_router(files_router, prefix=API_PREFIX)
@@ -154,7 +171,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(catalog_router, prefix=API_PREFIX)
     app.include_router(worker_router, prefix=WORKER_PREFIX)
     document_problems(app)
+    document_limits(app)
     document_links(app)
+    app.state.streamed_paths = streamed_paths(app)
     return app
 
 

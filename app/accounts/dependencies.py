@@ -8,6 +8,7 @@ from fastapi.security import APIKeyHeader
 from app.accounts.errors import ForbiddenError
 from app.accounts.principal import Principal, WorkerPrincipal
 from app.accounts.service import Authenticator, require_user
+from app.limits.limiter import Limiter
 
 _user_key = APIKeyHeader(
     name="x-api-key", scheme_name="ApiKey", description="A user's API key", auto_error=False
@@ -27,9 +28,14 @@ _Authenticator = Annotated[Authenticator, Depends(get_authenticator)]
 
 
 async def _current_principal(
-    authenticator: _Authenticator, key: Annotated[str | None, Security(_user_key)]
+    request: Request,
+    authenticator: _Authenticator,
+    key: Annotated[str | None, Security(_user_key)],
 ) -> Principal:
-    return require_user(await authenticator.authenticate(key))
+    principal = require_user(await authenticator.authenticate(key))
+    limiter: Limiter = request.app.state.limiter
+    await limiter.count(request.scope, principal)
+    return principal
 
 
 async def _current_worker(

@@ -9,12 +9,13 @@ from app.accounts.roles import PERMISSIONS, Permission, Role
 
 @dataclass(frozen=True)
 class Principal:
-    """An authenticated person."""
+    """An authenticated person; `key_id` is that of the key that was shown."""
 
     user_id: UUID
     organisation_id: UUID
     username: str
     role: Role
+    key_id: UUID | None = None
 
     def may(self, permission: Permission) -> bool:
         """Whether the role includes a permission."""

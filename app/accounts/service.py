@@ -66,6 +66,7 @@ class Authenticator:
                 organisation_id=user.organisation_id,
                 username=user.username,
                 role=Role(user.role),
+                key_id=api_key.id,
             )
             if user
             else WorkerPrincipal(key_id=api_key.id)

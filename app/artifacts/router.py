@@ -18,6 +18,7 @@ from app.jobs.errors import JobExpiredError, JobNotFoundError, JobNotSucceededEr
 from app.jobs.lifecycle import JobStatus
 from app.jobs.schemas import ArtifactList, ArtifactOut, DownloadOut, UploadTicketIn, UploadTicketOut
 from app.jobs.tables import Job
+from app.limits.dependencies import CountedDownload
 from app.storage.base import ObjectStore
 from app.web.dependencies import SettingsDependency, StoreDependency
 from app.web.problems import problem_responses
@@ -86,6 +87,7 @@ def _refuse_expired(job: Job) -> None:
 @router.get(
     "/{job_id}/download",
     summary="Download the result",
+    dependencies=[CountedDownload],
     responses=problem_responses(*_READ_ERRORS, JobNotSucceededError, ArtifactNotFoundError),
 )
 async def download(
@@ -106,9 +108,12 @@ async def download(
     return _download_url(store, settings, job, main)
 
 
-@router.get("/{job_id}/artifacts/", include_in_schema=False)
+@router.get("/{job_id}/artifacts/", include_in_schema=False, dependencies=[CountedDownload])
 @router.get(
-    "/{job_id}/artifacts", summary="List a job's files", responses=problem_responses(*_READ_ERRORS)
+    "/{job_id}/artifacts",
+    summary="List a job's files",
+    dependencies=[CountedDownload],
+    responses=problem_responses(*_READ_ERRORS),
 )
 async def list_artifacts(
     job_id: UUID,
@@ -136,6 +141,7 @@ async def list_artifacts(
 @router.get(
     "/{job_id}/artifacts/{kind}",
     summary="Download one kind of file",
+    dependencies=[CountedDownload],
     responses=problem_responses(*_READ_ERRORS, ArtifactNotFoundError),
 )
 async def download_kind(  # noqa: PLR0917

@@ -19,6 +19,8 @@ from app.jobs.poll import JobReader, answer_headers
 from app.jobs.schemas import JobIn
 from app.jobs.submission import RequestContext, Submission
 from app.jobs.views import answer_submission
+from app.limits.limiter import Limiter
+from app.limits.policies import Kind
 from app.web.conditional import matches
 from app.web.problems import problem_of, problem_response
 
@@ -92,9 +94,12 @@ class JobShortcuts:
             return
         state = scope["app"].state
         submission: Submission = state.submission
+        limiter: Limiter = state.limiter
         try:
+            principal = await _principal(scope, headers)
+            await limiter.count(scope, principal, Kind.CREATES)
             submitted = await submission.submit(
-                await _principal(scope, headers),
+                principal,
                 request,
                 RequestContext(scope["state"]["request_id"], scope["state"]["traceparent"]),
                 idempotency_key=_text(headers.get(b"idempotency-key")),
@@ -107,8 +112,12 @@ class JobShortcuts:
 
 
 async def _principal(scope: Scope, headers: _Headers) -> Principal:
-    authenticator: Authenticator = scope["app"].state.authenticator
-    return require_user(await authenticator.authenticate(_text(headers.get(b"x-api-key"))))
+    state = scope["app"].state
+    authenticator: Authenticator = state.authenticator
+    limiter: Limiter = state.limiter
+    principal = require_user(await authenticator.authenticate(_text(headers.get(b"x-api-key"))))
+    await limiter.count(scope, principal)
+    return principal
 
 
 def _text(value: bytes | None) -> str | None:

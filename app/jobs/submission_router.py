@@ -34,6 +34,7 @@ from app.jobs.estimates import Estimate, Place, count_ahead, find_figures
 from app.jobs.schemas import JobIn, JobOut, ValidationOut
 from app.jobs.submission import RequestContext, Submission, Submitted
 from app.jobs.views import answer_submission
+from app.limits.dependencies import CountedCreate
 from app.web.dependencies import SettingsDependency
 from app.web.problems import problem_responses
 from app.workers.service import live_fleet
@@ -81,11 +82,17 @@ def _context(request: Request) -> RequestContext:
     )
 
 
-@router.post("", include_in_schema=False, status_code=status.HTTP_201_CREATED)
+@router.post(
+    "",
+    include_in_schema=False,
+    status_code=status.HTTP_201_CREATED,
+    dependencies=[CountedCreate],
+)
 @router.post(
     "/",
     status_code=status.HTTP_201_CREATED,
     summary="Create a job",
+    dependencies=[CountedCreate],
     response_model=JobOut,
     responses=problem_responses(
         *_FITNESS_ERRORS, IdempotencyMismatchError, IdempotencyInFlightError, NoWorkerError
@@ -164,6 +171,7 @@ async def validate_job(
     "/{job_id}/reproduce",
     status_code=status.HTTP_201_CREATED,
     summary="Make a job's result again",
+    dependencies=[CountedCreate],
     response_model=JobOut,
     responses=problem_responses(
         *(NotAuthenticatedError, ForbiddenError, JobNotFoundError, JobStateError, JobExpiredError),

@@ -1,4 +1,4 @@
-"""Pure ASGI middleware: ids, timing, security headers and a limit for request bodies.
+"""Pure ASGI middleware: ids, timing and a limit for request bodies.
 
 `BaseHTTPMiddleware` would cost more than the rest of a request (docs/performance.md), so these
 speak ASGI themselves.
@@ -26,21 +26,6 @@ _TRACEPARENT = re.compile(r"^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9
 _QUIET_PATHS = frozenset({"/livez", "/readyz", "/health"})
 
 _DRAIN_FACTOR = 32
-_API_POLICY = b"default-src 'none'; frame-ancestors 'none'"
-_PAGE_POLICY = (
-    b"default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
-    b"img-src 'self' data:; worker-src blob:; frame-ancestors 'none'"
-)
-# What every answer has, unless it says otherwise itself.
-_DEFAULT_HEADERS = [
-    (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-opener-policy", b"same-origin"),
-    (b"strict-transport-security", b"max-age=31536000; includeSubDomains"),
-    (b"content-security-policy", _API_POLICY),
-    (b"cache-control", b"no-store"),
-]
 
 
 def new_traceparent() -> str:
@@ -79,20 +64,11 @@ class RequestContextMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                out = dict(message.get("headers", ()))
                 taken = time.perf_counter() - started
-                added = [
-                    (b"x-request-id", request_id.encode()),
-                    (b"x-response-time-ms", b"%.1f" % (taken * 1000)),
-                ]
-                is_page = out.get(b"content-type", b"").startswith(b"text/html")
-                if is_page and b"content-security-policy" not in out:
-                    added.append((b"content-security-policy", _PAGE_POLICY))
-                out |= added
                 message["headers"] = [
                     *message.get("headers", ()),
-                    *added,
-                    *(default for default in _DEFAULT_HEADERS if default[0] not in out),
+                    (b"x-request-id", request_id.encode()),
+                    (b"x-response-time-ms", b"%.1f" % (taken * 1000)),
                 ]
             await send(message)
 
@@ -126,7 +102,8 @@ class _UnexpectedError(AppError):
 class BodyLimitMiddleware:
     """Refuses bodies over a number of bytes, and JSON nested too deep to be meant well.
 
-    Files never come this way: they go to object storage by a presigned URL.
+    Files go to object storage by a presigned URL; a route that takes one all the same says so
+    (`streams_body`), and is left alone.
     """
 
     def __init__(self, app: ASGIApp, *, max_bytes: int, max_depth: int) -> None:
@@ -136,7 +113,11 @@ class BodyLimitMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read the body within the limit, then hand it on."""
-        if scope["type"] != "http" or scope["method"] in {"GET", "HEAD", "OPTIONS"}:
+        if (
+            scope["type"] != "http"
+            or scope["method"] in {"GET", "HEAD", "OPTIONS"}
+            or scope["path"] in scope["app"].state.streamed_paths
+        ):
             await self.app(scope, receive, send)
             return
         read = await self._read(receive)
