@@ -29,6 +29,8 @@ from app.logs import configure_logging, get_logger
 from app.queueing.rq_queue import WorkerCommands
 from app.storage.base import StorageUnavailableError
 from app.storage.minio_store import MinioStore
+from app.usage.router import router as usage_router
+from app.usage.service import UsageLimits
 from app.web.links import document_links
 from app.web.middleware import BodyLimitMiddleware, RequestContextMiddleware
 from app.web.problems import document_problems, install_problem_handlers
@@ -62,6 +64,7 @@ _TAGS = [
     {"name": "files", "description": "Upload tickets, artifacts and downloads"},
     {"name": "jobs", "description": "Submit, follow, cancel and retry"},
     {"name": "catalog", "description": "The models that can be asked for"},
+    {"name": "usage", "description": "What you use, and may use (docs/limits.md)"},
     {"name": "worker", "description": "For GPU machines, with a worker key (docs/contract.md)"},
     {"name": "health", "description": "Liveness and readiness"},
 ]
@@ -77,9 +80,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.store = store
     app.state.job_reader = reader = JobReader(settings.database_dsn, database, store, settings)
     app.state.job_writer = writer = JobWriter(
-        settings.database_dsn, signals, settings.worker_live_seconds
+        settings.database_dsn,
+        signals,
+        settings.worker_live_seconds,
+        settings.max_queued_jobs_per_user,
     )
-    app.state.submission = Submission(database, store, KnownModels(database), writer)
+    app.state.usage_limits = usage = UsageLimits(database, settings)
+    app.state.submission = Submission(database, store, KnownModels(database), writer, usage)
     app.state.worker_commands = WorkerCommands(settings.redis_url)
     app.state.watchers = Watchers()
     app.state.limiter = limiter = Limiter(settings)
@@ -169,6 +176,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(submission_router, prefix=API_PREFIX)
     app.include_router(jobs_router, prefix=API_PREFIX)
     app.include_router(catalog_router, prefix=API_PREFIX)
+    app.include_router(usage_router, prefix=API_PREFIX)
     app.include_router(worker_router, prefix=WORKER_PREFIX)
     document_problems(app)
     document_limits(app)

@@ -145,6 +145,7 @@ async def database(raw_database: Database, settings: Settings, app: FastAPI) -> 
         await seed(session, settings)
     app.state.authenticator.forget_all()
     app.state.job_reader.forget_all()
+    app.state.usage_limits.forget_all()
     return raw_database
 
 

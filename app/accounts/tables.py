@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, func, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.accounts.roles import Role
@@ -25,6 +25,11 @@ class Organisation(Base):
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     name: Mapped[str] = mapped_column(unique=True)
+    # These override the settings of their names; 0 is no limit.
+    max_active_jobs: Mapped[int | None] = mapped_column(BigInteger)
+    max_queued_jobs: Mapped[int | None] = mapped_column(BigInteger)
+    max_storage_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    max_gpu_seconds: Mapped[int | None] = mapped_column(BigInteger, doc="a month")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
@@ -48,6 +53,10 @@ class User(Base):
     max_active_jobs: Mapped[int | None] = mapped_column(
         doc="overrides MAX_ACTIVE_JOBS_PER_USER for this user"
     )
+    # So do these their settings; 0 is no limit.
+    max_queued_jobs: Mapped[int | None] = mapped_column(BigInteger)
+    max_storage_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    max_gpu_seconds: Mapped[int | None] = mapped_column(BigInteger, doc="a month")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

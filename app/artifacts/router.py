@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
 from app.accounts.dependencies import CurrentPrincipal
 from app.accounts.errors import ForbiddenError, NotAuthenticatedError
@@ -20,6 +20,7 @@ from app.jobs.schemas import ArtifactList, ArtifactOut, DownloadOut, UploadTicke
 from app.jobs.tables import Job
 from app.limits.dependencies import CountedDownload
 from app.storage.base import ObjectStore
+from app.usage.errors import QuotaExceededError
 from app.web.dependencies import SettingsDependency, StoreDependency
 from app.web.problems import problem_responses
 from contract.kinds import ArtifactKind
@@ -36,10 +37,11 @@ _READ_ERRORS = (NotAuthenticatedError, ForbiddenError, JobNotFoundError, JobExpi
 @router.post(
     "/upload-ticket",
     summary="Get permission to upload a file",
-    responses=problem_responses(UploadTooLargeError),
+    responses=problem_responses(UploadTooLargeError, QuotaExceededError),
 )
-async def create_ticket(
+async def create_ticket(  # noqa: PLR0917
     body: UploadTicketIn,
+    request: Request,
     principal: CurrentPrincipal,
     session: SessionDependency,
     settings: SettingsDependency,
@@ -51,6 +53,7 @@ async def create_ticket(
         session,
         principal,
         settings,
+        request.app.state.usage_limits,
         filename=body.filename,
         content_type=body.content_type,
         size_bytes=body.size_bytes,

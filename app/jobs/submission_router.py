@@ -35,6 +35,7 @@ from app.jobs.schemas import JobIn, JobOut, ValidationOut
 from app.jobs.submission import RequestContext, Submission, Submitted
 from app.jobs.views import answer_submission
 from app.limits.dependencies import CountedCreate
+from app.usage.errors import QuotaExceededError
 from app.web.dependencies import SettingsDependency
 from app.web.problems import problem_responses
 from app.workers.service import live_fleet
@@ -58,6 +59,7 @@ _FITNESS_ERRORS = (
     UploadMismatchError,
     UploadTypeError,
     ImageTooLargeError,
+    QuotaExceededError,
 )
 
 IdempotencyKey = Annotated[
@@ -177,7 +179,7 @@ async def validate_job(
         *(NotAuthenticatedError, ForbiddenError, JobNotFoundError, JobStateError, JobExpiredError),
         *(ModelNotFoundError, ModelVersionChangedError, InvalidParametersError),
         *(InputGoneError, InputReplacedError, UploadExpiredError),
-        *(NoWorkerError, IdempotencyMismatchError, IdempotencyInFlightError),
+        *(NoWorkerError, IdempotencyMismatchError, IdempotencyInFlightError, QuotaExceededError),
     ),
 )
 async def reproduce_job(
