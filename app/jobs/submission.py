@@ -194,7 +194,9 @@ class Submission:
                 if known.revision == revision:
                     raise
                 continue
-            await self._usage.require_room_for_job(principal, checked.uncounted_bytes)
+            await self._usage.require_room_for_job(
+                principal, checked.uncounted_bytes, may_be_known=True
+            )
             draft = Draft(
                 checked.known,
                 checked.input_params,

@@ -7,7 +7,7 @@ look in the background finds it again, so that no request waits for it in vain a
 import asyncio
 import time
 from collections.abc import Awaitable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from limits.aio.storage import RedisStorage
 from redis.asyncio import BlockingConnectionPool
@@ -51,9 +51,8 @@ class SharedCounts:
             socket_timeout=timeout,
             retry=Retry(NoBackoff(), 0),
         )
-        self._storage = RedisStorage(
-            "async+redis://", implementation="redispy", connection_pool=self._pool
-        )
+        options: dict[str, Any] = {"connection_pool": self._pool}
+        self._storage = RedisStorage("async+redis://", implementation="redispy", **options)
         self.away = False
 
     async def tell(self, policy: Policy, subject: str, amount: int) -> None:

@@ -41,10 +41,9 @@ class Quota:
     limit: int | None
     resets_at: datetime | None = None
 
-    def require_room(self, more: int = 1) -> None:
-        """Raise `QuotaExceededError` if so much more would be too much."""
-        if self.limit is not None and self.used + more > self.limit:
-            raise self.exceeded(more)
+    def has_room(self, more: int = 1) -> bool:
+        """Whether so much more would not be too much."""
+        return self.limit is None or self.used + more <= self.limit
 
     def exceeded(self, more: int = 1) -> QuotaExceededError:
         """The error that names the quota, its use, its limit and what to do."""

@@ -41,25 +41,29 @@ class UsageLimits:
         """Read everything again."""
         self._known.forget_all()
 
-    async def require_room_for_job(self, principal: Principal, more_bytes: int = 0) -> None:
+    async def require_room_for_job(
+        self, principal: Principal, more_bytes: int = 0, *, may_be_known: bool = False
+    ) -> None:
         """Check that a user may create a job, or run one again.
 
         Args:
             principal: the user.
             more_bytes: what it takes of storage beyond what has been counted.
+            may_be_known: whether what was used up to a second ago will do.
 
         Raises:
             QuotaExceededError: a quota of the user's or the organisation's is used up.
         """
-        quotas = await self._known.get(principal.user_id)
-        if quotas is None:
-            return  # deleted just now; the job cannot be written either
-        try:
-            _require_room_for_job(quotas, more_bytes)
-        except QuotaExceededError:
+        user_id = principal.user_id
+        if may_be_known:
+            quotas = await self._known.get(user_id)
             # Nobody is refused by what was so a second ago.
-            fresh = await self._find([principal.user_id])
-            _require_room_for_job(fresh[principal.user_id], more_bytes)
+            if quotas and _lacking_for_job(quotas, more_bytes) is None:
+                return
+        quotas = (await self._find([user_id])).get(user_id)
+        lacking = _lacking_for_job(quotas, more_bytes) if quotas else None
+        if lacking:
+            raise lacking
 
     async def require_room_for_upload(
         self, session: AsyncSession, principal: Principal, size_bytes: int
@@ -72,7 +76,9 @@ class UsageLimits:
         await lock_usage(session, principal.user_id)
         quotas = quotas_of(await find_usage(session, self._settings, principal.user_id))
         for owner in Owner:
-            quotas[owner, Resource.STORAGE_BYTES].require_room(max(size_bytes, 1))
+            quota = quotas[owner, Resource.STORAGE_BYTES]
+            if not quota.has_room(max(size_bytes, 1)):
+                raise quota.exceeded(size_bytes)
 
     async def queue_is_full(self, principal: Principal) -> QuotaExceededError:
         """The error of a job that found a user's queue full when it was to be written."""
@@ -88,11 +94,18 @@ class UsageLimits:
         return {row.user_id: quotas_of(row) for row in rows}
 
 
-def _require_room_for_job(quotas: Quotas, more_bytes: int) -> None:
+def _lacking_for_job(quotas: Quotas, more_bytes: int) -> QuotaExceededError | None:
+    wanted = {
+        Resource.QUEUED_JOBS: 1,
+        Resource.GPU_SECONDS: 1,
+        Resource.STORAGE_BYTES: more_bytes,
+    }
     for owner in Owner:
-        quotas[owner, Resource.QUEUED_JOBS].require_room()
-        quotas[owner, Resource.GPU_SECONDS].require_room()
-        quotas[owner, Resource.STORAGE_BYTES].require_room(more_bytes)
+        for resource, more in wanted.items():
+            quota = quotas[owner, resource]
+            if not quota.has_room(more):
+                return quota.exceeded(more)
+    return None
 
 
 def quotas_of(row: Row[Any]) -> Quotas:

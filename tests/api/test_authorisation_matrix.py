@@ -50,6 +50,7 @@ MATRIX = {
     f"GET {MODELS}/{{model_id}}": USERS,
     f"GET {JOBS}/": USERS,
     f"GET {JOBS}/metrics": USERS,
+    "GET /api/v1/usage": USERS,
     f"POST {JOBS}/": CREATES,
     f"POST {JOBS}/validate": VALIDATES,
     f"POST {JOBS}/upload-ticket": UPLOADS,
