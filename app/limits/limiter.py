@@ -11,8 +11,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from app.accounts.principal import Principal
@@ -34,8 +33,7 @@ _MOST_BUCKETS = 100_000
 _Scope = MutableMapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """What is left of a quota, and in how many seconds its window is over."""
 
     policy: Policy

@@ -62,7 +62,7 @@ class RateLimitMiddleware:
                     ]
             await send(message)
 
-        if all(name not in _CREDENTIALS for name, _ in scope["headers"]):
+        if _CREDENTIALS.isdisjoint(dict(scope["headers"])):
             try:
                 await self._count_address(scope)
             except RateLimitExceededError as error:

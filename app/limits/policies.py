@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 from app.config import Settings
 
@@ -22,7 +23,7 @@ class Kind(StrEnum):
         return {"downloads": "download links", "creates": "new jobs"}.get(self, "requests")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Policy:
     """A quota of something for one caller, in each window.
 
@@ -35,12 +36,22 @@ class Policy:
     whose: str
     seconds: int = SECONDS
 
-    @property
+    @cached_property
+    def quoted(self) -> bytes:
+        """Its name, as header fields have it."""
+        return f'"{self.name}"'.encode()
+
+    @cached_property
+    def described(self) -> bytes:
+        """Itself, as the field `RateLimit-Policy` has it."""
+        return b"%b;q=%d;w=%d" % (self.quoted, self.quota, self.seconds)
+
+    @cached_property
     def share(self) -> int:
         """How much of it a process may admit without having told Redis."""
         return self.quota // 20
 
-    @property
+    @cached_property
     def margin(self) -> int:
         """How near the end of the quota Redis is asked about each request."""
         return 4 * self.share

@@ -37,6 +37,8 @@ class Window:
     def used(self, now: float) -> int:
         """How many requests count now."""
         self._roll(now)
+        if not self.previous:
+            return self.current
         return floor(self.previous * (self.ends_at - now) / self.seconds) + self.current
 
     def add(self, now: float) -> None:

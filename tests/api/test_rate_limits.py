@@ -287,6 +287,32 @@ async def test_redis_away(limited: Settings, people: People) -> None:
     assert created == {201: 4, 429: 2}
 
 
+async def test_redis_frozen(
+    limited: Settings, people: People, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A Redis that takes connections and never answers is found out once; nobody waits again."""
+    person = await people.make()
+    waiting: list[asyncio.StreamWriter] = []
+
+    async def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        waiting.append(writer)
+
+    frozen = await asyncio.start_server(accept, "127.0.0.1", 0)
+    port = frozen.sockets[0].getsockname()[1]
+    changes = {"redis_url": f"redis://127.0.0.1:{port}/0", "rate_limit_redis_seconds": 0.2}
+    try:
+        async with _api(limited, **changes) as client:
+            found = await _ask(client, person, 60)
+    finally:
+        for writer in waiting:
+            writer.close()
+        frozen.close()
+        await frozen.wait_closed()
+    assert found == {200: 60}
+    shown = capsys.readouterr()
+    assert (shown.out + shown.err).count("Redis does not answer in time") == 1
+
+
 async def test_counts_survive_an_outage(limited: Settings, people: People, redis: Redis) -> None:
     """What Redis has forgotten is admitted anew; nothing fails."""
     person = await people.make()
