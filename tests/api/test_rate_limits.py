@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import httpx
@@ -17,7 +18,9 @@ from app.accounts.tables import User
 from app.config import Settings
 from app.db.session import Database
 from app.limits.policies import Kind, Policies
+from devstack.servers import RedisServer
 from tests.conftest import WORKER_KEY
+from tests.faults.proxy import FaultProxy, Mode
 from tests.support.apps import DEAD_PORT, another_app
 from tests.support.people import JOBS, People, Person
 from tests.support.problems import assert_problem
@@ -311,6 +314,26 @@ async def test_redis_frozen(
     assert found == {200: 60}
     shown = capsys.readouterr()
     assert (shown.out + shown.err).count("Redis does not answer in time") == 1
+
+
+async def test_redis_comes_back(
+    limited: Settings, people: People, redis: Redis, redis_server: RedisServer
+) -> None:
+    """What was admitted while Redis was out of reach counts in all processes afterwards."""
+    person = await people.make()
+    port = urlsplit(redis_server.url).port
+    assert port is not None
+    with FaultProxy(port) as proxy:
+        by_proxy = proxy.instead_of(redis_server.url)
+        async with _api(limited) as other, _api(limited, redis_url=by_proxy) as client:
+            proxy.break_requests(Mode.RESET)
+            assert await _ask(client, person, 20) == {200: 20}
+            proxy.heal()
+            answer = await other.get(MODELS, headers=_key(person))
+            while _left(answer)["requests"] >= 20:  # until the others are told of the twenty
+                await asyncio.sleep(0.2)
+                answer = await other.get(MODELS, headers=_key(person))
+                assert answer.status_code == 200, "nobody told"
 
 
 async def test_counts_survive_an_outage(limited: Settings, people: People, redis: Redis) -> None:
