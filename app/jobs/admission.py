@@ -84,9 +84,11 @@ FROM (
 ) turn
 JOIN users ON users.id = turn.user_id
 CROSS JOIN LATERAL (
-    SELECT o.id, nullif(coalesce(o.max_active_jobs, :organisation_active), 0) - (
-        SELECT count(*) FROM jobs active WHERE active.organisation_id = o.id AND slot IS NOT NULL
-    ) AS room
+    SELECT o.id, CASE WHEN coalesce(o.max_active_jobs, :organisation_active) > 0 THEN
+        coalesce(o.max_active_jobs, :organisation_active) - (
+            SELECT count(*) FROM jobs active
+            WHERE active.organisation_id = o.id AND active.slot IS NOT NULL
+        ) END AS room
     FROM organisations o WHERE o.id = users.organisation_id
 ) organisation
 CROSS JOIN LATERAL (
