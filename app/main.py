@@ -48,6 +48,8 @@ WORKER_PREFIX = "/worker/v1"
 
 _MAX_JSON_DEPTH = 32
 _HEALTH = ("/livez", "/readyz", "/health")
+_UNLIMITED = (*_HEALTH, *(API_PREFIX + path for path in _HEALTH), WORKER_PREFIX)
+"""Beginnings of the paths that nobody is kept from: watching over the service, and reporting."""
 
 _DESCRIPTION = """
 Generative 3D and video models as jobs, on your own GPU machines.
@@ -136,7 +138,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(
         RateLimitMiddleware,
         trusted_proxies=settings.trusted_proxies,
-        unlimited=[*_HEALTH, *(API_PREFIX + path for path in _HEALTH), WORKER_PREFIX],
+        unlimited=_UNLIMITED,
     )
     if settings.backend_cors_origins:
         app.add_middleware(
@@ -179,7 +181,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(usage_router, prefix=API_PREFIX)
     app.include_router(worker_router, prefix=WORKER_PREFIX)
     document_problems(app)
-    document_limits(app)
+    document_limits(app, _UNLIMITED)
     document_links(app)
     app.state.streamed_paths = streamed_paths(app)
     return app

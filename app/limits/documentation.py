@@ -1,5 +1,6 @@
 """The limits in the OpenAPI document: the refusal and the headers of every limited route."""
 
+from collections.abc import Collection
 from typing import Any
 
 from fastapi import FastAPI
@@ -27,8 +28,14 @@ _RETRY_AFTER = {
 _TOO_MANY = "429"
 
 
-def document_limits(app: FastAPI) -> None:
-    """Complete an app's OpenAPI document by what its limits add to the routes that people use."""
+def document_limits(app: FastAPI, unlimited: Collection[str]) -> None:
+    """Complete an app's OpenAPI document by what its limits add to its routes.
+
+    Args:
+        app: the app.
+        unlimited: beginnings of paths that are not limited, as the middleware has them.
+    """
+    beginnings = tuple(unlimited)
     without_limits = app.openapi
     done: dict[str, Any] = {}
 
@@ -36,9 +43,9 @@ def document_limits(app: FastAPI) -> None:
         document = without_limits()
         if document is not done.get("document"):
             done["document"] = document
-            for item in document["paths"].values():
-                for operation in item.values():
-                    if {"ApiKey": []} in operation.get("security", ()):
+            for path, item in document["paths"].items():
+                if not path.startswith(beginnings):
+                    for operation in item.values():
                         _document(operation)
         return document
 
