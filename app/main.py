@@ -25,20 +25,27 @@ from app.jobs.router import router as jobs_router
 from app.jobs.shortcut import JobShortcuts
 from app.jobs.submission import Submission
 from app.jobs.submission_router import router as submission_router
+from app.limits.documentation import document_limits
+from app.limits.limiter import Limiter
+from app.limits.middleware import RateLimitMiddleware
 from app.logs import configure_logging, get_logger
 from app.queueing.rq_queue import WorkerCommands
 from app.sessions.router import router as auth_router
 from app.sessions.service import Sessions
 from app.storage.base import StorageUnavailableError
 from app.storage.minio_store import MinioStore
+from app.usage.router import router as usage_router
+from app.usage.service import UsageLimits
 from app.videos.errors import TooManyUploadsError
-from app.videos.router import MAX_UPLOADS, UPLOAD_PATH
+from app.videos.router import MAX_UPLOADS
 from app.videos.router import router as videos_router
 from app.videos.router import status_router as job_status_router
 from app.web.links import document_links
 from app.web.middleware import MAX_JSON_DEPTH, BodyLimitMiddleware, RequestContextMiddleware
 from app.web.problems import document_problems, install_problem_handlers
+from app.web.security_headers import SecurityHeadersMiddleware
 from app.web.shutdown import stopping_event
+from app.web.streams import streamed_paths
 from app.web.watchers import Watchers
 from app.worker_api.router import router as worker_router
 from app.workers.api_pulse import api_pulse
@@ -48,7 +55,9 @@ log = get_logger(__name__)
 API_PREFIX = "/api/v1"
 WORKER_PREFIX = "/worker/v1"
 
-_MAX_BODY_BYTES = 256 << 10
+_HEALTH = ("/livez", "/readyz", "/health")
+_UNLIMITED = (*_HEALTH, *(API_PREFIX + path for path in _HEALTH), WORKER_PREFIX)
+"""Beginnings of the paths that nobody is kept from: watching over the service, and reporting."""
 
 _DESCRIPTION = """
 Generative 3D and video models as jobs, on your own GPU machines.
@@ -74,6 +83,7 @@ _TAGS = [
     {"name": "users", "description": "The people of your organisation, for its admins"},
     {"name": "keys", "description": "API keys: create, rotate, revoke"},
     {"name": "audit", "description": "Who did what, for admins"},
+    {"name": "usage", "description": "What you use, and may use (docs/limits.md)"},
     {"name": "worker", "description": "For GPU machines, with a worker key (docs/contract.md)"},
     {"name": "health", "description": "Liveness and readiness"},
 ]
@@ -89,11 +99,16 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.store = store
     app.state.job_reader = reader = JobReader(settings.database_dsn, database, store, settings)
     app.state.job_writer = writer = JobWriter(
-        settings.database_dsn, signals, settings.worker_live_seconds
+        settings.database_dsn,
+        signals,
+        settings.worker_live_seconds,
+        settings.max_queued_jobs_per_user,
     )
-    app.state.submission = Submission(database, store, KnownModels(database), writer)
+    app.state.usage_limits = usage = UsageLimits(database, settings)
+    app.state.submission = Submission(database, store, KnownModels(database), writer, usage)
     app.state.worker_commands = WorkerCommands(settings.redis_url)
     app.state.watchers = Watchers()
+    app.state.limiter = limiter = Limiter(settings)
     app.state.uploads = Watchers(MAX_UPLOADS, TooManyUploadsError)
     app.state.stopping = stopping_event()
     app.state.authenticator = authenticator = Authenticator(database, settings)
@@ -107,7 +122,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         # Readiness says so until it is there; everything that needs no storage works.
         log.warning("storage is unavailable", error=str(error))
     try:
-        async with api_pulse(database, settings), authenticator.key_uses.written():
+        async with (
+            limiter.running(),
+            api_pulse(database, settings),
+            authenticator.key_uses.written(),
+        ):
             yield
     finally:
         await signals.stop()
@@ -137,10 +156,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     # The last one added is the outermost.
     app.add_middleware(JobShortcuts, prefix=API_PREFIX)
     app.add_middleware(
-        BodyLimitMiddleware,
-        max_bytes=_MAX_BODY_BYTES,
-        max_depth=MAX_JSON_DEPTH,
-        streamed={f"{API_PREFIX}{UPLOAD_PATH}"},
+        BodyLimitMiddleware, max_bytes=settings.max_body_bytes, max_depth=MAX_JSON_DEPTH
+    )
+    app.add_middleware(
+        RateLimitMiddleware,
+        trusted_proxies=settings.trusted_proxies,
+        unlimited=_UNLIMITED,
     )
     if settings.backend_cors_origins:
         app.add_middleware(
@@ -165,11 +186,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 "location",
                 "idempotency-replayed",
                 "preference-applied",
+                "ratelimit",
+                "ratelimit-policy",
+                "retry-after",
                 "x-request-id",
                 "x-response-time-ms",
             ],
         )
     app.add_middleware(RequestContextMiddleware)
+    app.add_middleware(SecurityHeadersMiddleware, trusted_proxies=settings.trusted_proxies)
     for prefix in ("", API_PREFIX):
         app.include_router(health.router, prefix=prefix, include_in_schema=not prefix)
     app.include_router(files_router, prefix=API_PREFIX)
@@ -178,11 +203,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(videos_router, prefix=API_PREFIX)
     app.include_router(job_status_router, prefix=API_PREFIX)
     app.include_router(catalog_router, prefix=API_PREFIX)
-    for router in (auth_router, users_router, keys_router, audit_router):
+    for router in (auth_router, users_router, keys_router, usage_router, audit_router):
         app.include_router(router, prefix=API_PREFIX)
     app.include_router(worker_router, prefix=WORKER_PREFIX)
     document_problems(app)
+    document_limits(app, _UNLIMITED)
     document_links(app)
+    app.state.streamed_paths = streamed_paths(app)
     return app
 
 

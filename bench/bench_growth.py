@@ -71,7 +71,7 @@ class Platform:
         self.store = MinioStore(self.settings)
         self.models = KnownModels(self.database)
         self.reader = JobReader(dsn, self.database, self.store, self.settings)
-        self.writer = JobWriter(dsn, signals, self.settings.worker_live_seconds)
+        self.writer = JobWriter(dsn, signals, self.settings.worker_live_seconds, 1 << 40)
 
     async def __aenter__(self) -> Self:
         async with self.database.transaction() as session:

@@ -11,6 +11,7 @@ from app.accounts.authenticator import Authenticator, require_user
 from app.accounts.errors import ForbiddenError, NotAuthenticatedError
 from app.accounts.principal import Principal, WorkerPrincipal
 from app.db.tenancy import enter_tenant
+from app.limits.limiter import Limiter
 
 _user_key = APIKeyHeader(
     name="x-api-key", scheme_name="ApiKey", description="A user's API key", auto_error=False
@@ -56,8 +57,11 @@ Authentication = Annotated[Callable[[], Awaitable[Principal]], Depends(_authenti
 """Who is asking, each time it is called: for answers that take so long that it may change."""
 
 
-async def _current_principal(authenticate: Authentication) -> Principal:
-    return await authenticate()
+async def _current_principal(request: Request, authenticate: Authentication) -> Principal:
+    principal = await authenticate()
+    limiter: Limiter = request.app.state.limiter
+    await limiter.count(request.scope, principal)
+    return principal
 
 
 async def _current_worker(

@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import ARRAY, CheckConstraint, ForeignKey, Index, Text, func, text
+from sqlalchemy import ARRAY, BigInteger, CheckConstraint, ForeignKey, Index, Text, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.accounts.roles import Role, Scope
@@ -32,6 +32,11 @@ class Organisation(Base):
     runs_platform: Mapped[bool] = mapped_column(
         server_default=text("false"), doc="its admins also make the keys of GPU machines"
     )
+    # These override the settings of their names; 0 is no limit.
+    max_active_jobs: Mapped[int | None] = mapped_column(BigInteger)
+    max_queued_jobs: Mapped[int | None] = mapped_column(BigInteger)
+    max_storage_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    max_gpu_seconds: Mapped[int | None] = mapped_column(BigInteger, doc="a month")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
@@ -59,6 +64,10 @@ class User(Base):
     max_active_jobs: Mapped[int | None] = mapped_column(
         doc="overrides MAX_ACTIVE_JOBS_PER_USER for this user"
     )
+    # So do these their settings; 0 is no limit.
+    max_queued_jobs: Mapped[int | None] = mapped_column(BigInteger)
+    max_storage_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    max_gpu_seconds: Mapped[int | None] = mapped_column(BigInteger, doc="a month")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts.dependencies import CurrentPrincipal
@@ -24,7 +24,9 @@ from app.jobs.errors import JobExpiredError, JobNotFoundError, JobNotSucceededEr
 from app.jobs.lifecycle import JobStatus
 from app.jobs.schemas import ArtifactList, ArtifactOut, DownloadOut, UploadTicketIn, UploadTicketOut
 from app.jobs.tables import Job
+from app.limits.dependencies import CountedDownload
 from app.storage.base import ObjectStore
+from app.usage.errors import QuotaExceededError
 from app.web.dependencies import SettingsDependency, StoreDependency
 from app.web.problems import problem_responses
 from contract.kinds import ArtifactKind
@@ -41,10 +43,11 @@ _READ_ERRORS = (NotAuthenticatedError, ForbiddenError, JobNotFoundError, JobExpi
 @router.post(
     "/upload-ticket",
     summary="Get permission to upload a file",
-    responses=problem_responses(UploadTooLargeError),
+    responses=problem_responses(UploadTooLargeError, QuotaExceededError),
 )
-async def create_ticket(
+async def create_ticket(  # noqa: PLR0917
     body: UploadTicketIn,
+    request: Request,
     principal: CurrentPrincipal,
     session: SessionDependency,
     settings: SettingsDependency,
@@ -56,6 +59,7 @@ async def create_ticket(
         session,
         principal,
         settings,
+        request.app.state.usage_limits,
         filename=body.filename,
         content_type=body.content_type,
         size_bytes=body.size_bytes,
@@ -112,6 +116,7 @@ def _record_links(
 @router.get(
     "/{job_id}/download",
     summary="Download the result",
+    dependencies=[CountedDownload],
     responses=problem_responses(*_READ_ERRORS, JobNotSucceededError, ArtifactNotFoundError),
 )
 async def download(  # noqa: PLR0917
@@ -133,9 +138,12 @@ async def download(  # noqa: PLR0917
     return _download_url(store, settings, job, main)
 
 
-@router.get("/{job_id}/artifacts/", include_in_schema=False)
+@router.get("/{job_id}/artifacts/", include_in_schema=False, dependencies=[CountedDownload])
 @router.get(
-    "/{job_id}/artifacts", summary="List a job's files", responses=problem_responses(*_READ_ERRORS)
+    "/{job_id}/artifacts",
+    summary="List a job's files",
+    dependencies=[CountedDownload],
+    responses=problem_responses(*_READ_ERRORS),
 )
 async def list_artifacts(  # noqa: PLR0917
     job_id: UUID,
@@ -164,6 +172,7 @@ async def list_artifacts(  # noqa: PLR0917
 @router.get(
     "/{job_id}/artifacts/{kind}",
     summary="Download one kind of file",
+    dependencies=[CountedDownload],
     responses=problem_responses(*_READ_ERRORS, ArtifactNotFoundError),
 )
 async def download_kind(  # noqa: PLR0917

@@ -70,7 +70,9 @@ class UploadTicket(Base):
     kind: Mapped[str]
     name: Mapped[str]
     media_type: Mapped[str]
-    size_bytes: Mapped[int | None] = mapped_column(BigInteger, doc="promised, where it was given")
+    size_bytes: Mapped[int | None] = mapped_column(
+        BigInteger, doc="promised, where it was given; else found when a job took it"
+    )
     sha256: Mapped[str | None] = mapped_column(doc="promised, where it was given")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime] = mapped_column(doc="the URL works until then")

@@ -26,6 +26,7 @@ from app.config import Settings
 from app.db.base import new_id
 from app.errors import AppError
 from app.storage.base import ObjectStart, ObjectStore
+from app.usage.service import UsageLimits
 from contract.kinds import ArtifactKind
 
 
@@ -48,6 +49,7 @@ async def create_upload_ticket(
     session: AsyncSession,
     principal: Principal,
     settings: Settings,
+    usage: UsageLimits,
     *,
     filename: str,
     content_type: str,
@@ -59,11 +61,13 @@ async def create_upload_ticket(
 
     Raises:
         UploadTooLargeError: it is said to be larger than any model takes.
+        QuotaExceededError: storage of the user's or the organisation's is used up.
     """
     if size_bytes is not None and size_bytes > settings.max_upload_bytes:
         raise UploadTooLargeError(
             f"The file has {size_bytes} bytes; at most {settings.max_upload_bytes} can be uploaded."
         )
+    await usage.require_room_for_upload(session, principal, size_bytes or 0)
     ticket_id = new_id()
     now = datetime.now(UTC)
     ticket = UploadTicket(

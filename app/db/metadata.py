@@ -7,8 +7,19 @@ from app.catalog import tables as catalog
 from app.db.base import Base
 from app.jobs import tables as jobs
 from app.sessions import tables as sessions
+from app.usage import tables as usage
 from app.workers import tables as workers
 
 metadata = Base.metadata
 
-__all__ = ["accounts", "artifacts", "audit", "catalog", "jobs", "metadata", "sessions", "workers"]
+__all__ = [
+    "accounts",
+    "artifacts",
+    "audit",
+    "catalog",
+    "jobs",
+    "metadata",
+    "sessions",
+    "usage",
+    "workers",
+]

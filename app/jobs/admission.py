@@ -5,6 +5,7 @@ and never more in Redis than about twice what live workers can take, so that ord
 Cost does not grow with the backlog: each user's best job is one index look-up.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -74,7 +75,7 @@ LIMIT :limit
 
 _PICK = text("""
 SELECT turn.user_id, job.id AS job_id, job.model_id, job.failures, free.slot,
-       model.time_limit_seconds
+       model.time_limit_seconds, organisation.id AS organisation_id, organisation.room
 FROM (
     SELECT user_id, min(place) AS place, array_agg(model_id) AS models
     FROM unnest(CAST(:users AS uuid[]), CAST(:models AS text[]))
@@ -82,6 +83,14 @@ FROM (
     GROUP BY user_id
 ) turn
 JOIN users ON users.id = turn.user_id
+CROSS JOIN LATERAL (
+    SELECT o.id, CASE WHEN coalesce(o.max_active_jobs, :organisation_active) > 0 THEN
+        coalesce(o.max_active_jobs, :organisation_active) - (
+            SELECT count(*) FROM jobs active
+            WHERE active.organisation_id = o.id AND active.slot IS NOT NULL
+        ) END AS room
+    FROM organisations o WHERE o.id = users.organisation_id
+) organisation
 CROSS JOIN LATERAL (
     SELECT slot FROM generate_series(1, coalesce(users.max_active_jobs, :max_active)) AS slot
     WHERE NOT EXISTS (
@@ -226,7 +235,7 @@ async def _admit_from_queue(
         ).all()
         if not turns:
             break
-        picks = (
+        picks: Sequence[Row[Any]] = (
             await session.execute(
                 _PICK,
                 {
@@ -234,15 +243,31 @@ async def _admit_from_queue(
                     "models": [turn.model_id for turn in turns],
                     "queue": queue,
                     "max_active": settings.max_active_jobs_per_user,
+                    "organisation_active": settings.max_active_jobs_per_organisation,
                 },
             )
         ).all()
+        picks = _with_room(picks)
         await _send_away(session, queue, _without(turns, users={pick.user_id for pick in picks}))
         # Who finds no room only because others came first keeps the place.
         taken = [pick for pick in picks if capacity.take(pick.model_id)]
         if taken:
             return await _admit(session, queue, taken)
     return []
+
+
+def _with_room(picks: Sequence[Row[Any]]) -> list[Row[Any]]:
+    """Those whose organisations may have one more active job, counting those before them.
+
+    Nobody else admits at the same time, so what was counted stays true but for jobs that end.
+    """
+    taken: Counter[UUID] = Counter()
+    fitting = []
+    for pick in picks:
+        if pick.room is None or taken[pick.organisation_id] < pick.room:
+            taken[pick.organisation_id] += 1
+            fitting.append(pick)
+    return fitting
 
 
 def _without(turns: Sequence[Row[Any]], users: AbstractSet[UUID]) -> list[Row[Any]]:

@@ -25,6 +25,9 @@ from app.jobs.rows import JOB_COLUMNS, JobRow
 _CONNECTIONS = 8
 _BATCH = 64
 
+# First the user's use is locked, so that no two statements find room for the same job; an update of
+# it by a trigger, from whatever else queues jobs, is waited for and seen.
+#
 # The upsert locks the user's place even where it changes nothing: a dispatcher that has just found
 # nothing waiting holds that lock until it has said so, and is then overruled (docs/decisions/0010).
 _CREATE = f"""
@@ -57,6 +60,15 @@ WITH model AS MATERIALIZED (
     WHERE t.keep_until IS NULL OR t.keep_until > now()
     ORDER BY t.id
     FOR UPDATE OF t
+), room AS MATERIALIZED (
+    SELECT nullif(coalesce(u.max_queued_jobs, $24), 0) - usage.queued_jobs AS jobs
+    FROM user_usage usage JOIN users u ON u.id = usage.user_id
+    WHERE usage.user_id = $1 FOR UPDATE OF usage
+), fit AS (
+    SELECT w.*, row_number() OVER (ORDER BY place) <= room.jobs IS NOT FALSE AS has_room
+    FROM wanted w CROSS JOIN room
+    WHERE current AND free AND (served OR NOT require_worker)
+      AND uploads = (SELECT count(*) FROM kept WHERE kept.job_id = w.job_id)
 ), created AS (
     INSERT INTO jobs (
         id, organisation_id, user_id, model_id, model_version, queue, status, input_params, prompt,
@@ -64,14 +76,12 @@ WITH model AS MATERIALIZED (
     )
     SELECT job_id, $2::uuid, $1::uuid, model_id, version, queue, 'QUEUED', input_params, prompt,
         reproduces, cache_key, max_attempts, idempotency_key, request_hash, request_id, traceparent
-    FROM wanted w
-    WHERE current AND free AND (served OR NOT require_worker)
-      AND uploads = (SELECT count(*) FROM kept WHERE kept.job_id = w.job_id)
-    ORDER BY place
+    FROM fit WHERE has_room ORDER BY place
     ON CONFLICT (user_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
     RETURNING queue, {JOB_COLUMNS}
 ), kept_for_good AS (
-    UPDATE upload_tickets t SET keep_until = NULL
+    UPDATE upload_tickets t
+    SET keep_until = NULL, size_bytes = coalesce(t.size_bytes, kept.size_bytes)
     FROM kept JOIN created ON created.id = kept.job_id WHERE t.id = kept.ticket_id
 ), inputs AS (
     INSERT INTO artifacts (
@@ -89,9 +99,11 @@ WITH model AS MATERIALIZED (
     ON CONFLICT (user_id, queue, model_id) DO UPDATE SET ready_at = excluded.ready_at
     WHERE u.ready_at IS NULL OR u.ready_at > excluded.ready_at
 )
-SELECT wanted.current, wanted.free, wanted.served,
+SELECT wanted.current, wanted.free, wanted.served, fit.has_room,
     ARRAY(SELECT ticket_id FROM kept WHERE kept.job_id = wanted.job_id) AS kept, created.*
-FROM wanted LEFT JOIN created ON created.id = wanted.job_id
+FROM wanted
+LEFT JOIN fit ON fit.job_id = wanted.job_id
+LEFT JOIN created ON created.id = wanted.job_id
 ORDER BY wanted.place
 """  # noqa: S608  (only names of columns are put in)
 
@@ -124,12 +136,15 @@ class JobWriter:
         dsn: a `postgresql://` URL, as asyncpg takes it.
         signals: how the dispatcher is woken.
         live_seconds: how long after its last report a worker counts.
+        max_queued: how many jobs a user may have waiting, unless the user's row has another number;
+            0 is no limit.
     """
 
-    def __init__(self, dsn: str, signals: Signals, live_seconds: float) -> None:
+    def __init__(self, dsn: str, signals: Signals, live_seconds: float, max_queued: int) -> None:
         self._pool = PlainPool(dsn, size=_CONNECTIONS, record_class=JobRow)
         self._signals = signals
         self._live_seconds = live_seconds
+        self._max_queued = max_queued
         self._waiting: dict[UUID, list[tuple[Draft, asyncio.Future[JobRow]]]] = {}
         self._writing: set[asyncio.Task[None]] = set()
 
@@ -145,9 +160,10 @@ class JobWriter:
         """Write a job, if what it was checked against is still so.
 
         Returns:
-            The job's row with `current`, `free`, `served` and `kept` beside it: whether the model
-            is as it was known, no other request is using the idempotency key, a live worker serves
-            the model, and which uploads are there. `id` is None if the job was not written.
+            The job's row with `current`, `free`, `served`, `kept` and `has_room` beside it: whether
+            the model is as it was known, no other request is using the idempotency key, a live
+            worker serves the model, which uploads are there, and whether the user's queue has room
+            (None if it was not fit anyway). `id` is None if the job was not written.
 
         Raises:
             asyncpg.PostgresError, asyncpg.InterfaceError, OSError: the database is away or busy.
@@ -222,6 +238,7 @@ class JobWriter:
             [upload.size_bytes for _, upload in uploads],
             [upload.etag for _, upload in uploads],
             [draft.cache_key for draft in drafts],
+            self._max_queued,
         )
         for queue in {row["queue"] for row in rows if row["id"] is not None}:
             self._signals.send(Signal(Channel.WORK_READY, queue))

@@ -2,8 +2,8 @@
 
 A start and a success have gates of their own, `app.jobs.claiming` and `app.jobs.success`.
 
-Locks are always taken in the order job, attempt, user queue, so that no two transactions can wait
-for each other.
+Locks are always taken in the order job, attempt, the user's use (by a trigger, when a job begins or
+ceases to be QUEUED), user queue, so that no two transactions can wait for each other.
 """
 
 import json

@@ -21,6 +21,8 @@ from app.jobs.repository import find_events
 from app.jobs.schemas import EventList, EventOut, JobFilters, JobOut, JobPage, MetricsOut
 from app.jobs.stopping import stop_worker_soon
 from app.jobs.watching import stream_events, wait_until
+from app.usage.errors import QuotaExceededError
+from app.usage.service import UsageLimits
 from app.web.conditional import matches, preferred_wait
 from app.web.problems import problem_responses
 from app.web.queries import decode_cursor, encode_cursor
@@ -224,10 +226,12 @@ async def cancel_job(
 @router.post(
     "/{job_id}/retry",
     summary="Run a failed or cancelled job again",
-    responses=problem_responses(*_CONTROL_ERRORS, ModelNotFoundError),
+    responses=problem_responses(*_CONTROL_ERRORS, ModelNotFoundError, QuotaExceededError),
 )
 async def retry_job(
-    job_id: UUID, principal: CurrentPrincipal, session: SessionDependency
+    job_id: UUID, request: Request, principal: CurrentPrincipal, session: SessionDependency
 ) -> JobOut:
     """Queue the same job again with a new budget of attempts."""
+    usage: UsageLimits = request.app.state.usage_limits
+    await usage.require_room_for_job(principal)
     return JobOut.of(await service.retry_job(session, principal, job_id))

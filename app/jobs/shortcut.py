@@ -20,6 +20,8 @@ from app.jobs.poll import JobReader, answer_headers
 from app.jobs.schemas import JobIn
 from app.jobs.submission import RequestContext, Submission
 from app.jobs.views import answer_submission
+from app.limits.limiter import Limiter
+from app.limits.policies import Kind
 from app.web.conditional import matches
 from app.web.problems import problem_of, problem_response
 
@@ -93,9 +95,12 @@ class JobShortcuts:
             return
         state = scope["app"].state
         submission: Submission = state.submission
+        limiter: Limiter = state.limiter
         try:
+            principal = await _principal(scope, headers)
+            await limiter.count(scope, principal, Kind.CREATES)
             submitted = await submission.submit(
-                await _principal(scope, headers),
+                principal,
                 request,
                 RequestContext(scope["state"]["request_id"], scope["state"]["traceparent"]),
                 idempotency_key=_text(headers.get(b"idempotency-key")),
@@ -108,10 +113,13 @@ class JobShortcuts:
 
 
 async def _principal(scope: Scope, headers: _Headers) -> Principal:
-    authenticator: Authenticator = scope["app"].state.authenticator
+    state = scope["app"].state
+    authenticator: Authenticator = state.authenticator
+    limiter: Limiter = state.limiter
     key, authorization = headers.get(b"x-api-key"), headers.get(b"authorization")
     principal = require_user(await authenticator.authenticate(_text(key), _text(authorization)))
     enter_tenant(principal.organisation_id)
+    await limiter.count(scope, principal)
     return principal
 
 

@@ -24,6 +24,7 @@ from app.jobs.rows import JobRow
 from app.jobs.schemas import JobIn
 from app.jobs.tables import Job
 from app.storage.base import ObjectStore
+from app.usage.service import UsageLimits
 
 _TRIES = 3
 """A model that changes so often while one request is checked is being worked on."""
@@ -37,6 +38,11 @@ class CheckedRequest:
     input_params: dict[str, Any]
     prompt: str | None
     uploads: Sequence[CheckedUpload]
+
+    @property
+    def uncounted_bytes(self) -> int:
+        """Of uploads whose size nobody knew before they were looked at."""
+        return sum(item.size_bytes for item in self.uploads if item.ticket.size_bytes is None)
 
 
 @dataclass(frozen=True)
@@ -67,15 +73,22 @@ class Submission:
         store: holds the uploads.
         models: the catalog as it was last read.
         writer: writes the jobs.
+        usage: what users may have.
     """
 
     def __init__(
-        self, database: Database, store: ObjectStore, models: KnownModels, writer: JobWriter
+        self,
+        database: Database,
+        store: ObjectStore,
+        models: KnownModels,
+        writer: JobWriter,
+        usage: UsageLimits,
     ) -> None:
         self._database = database
         self._store = store
         self._models = models
         self._writer = writer
+        self._usage = usage
 
     async def check(self, principal: Principal, request: JobIn) -> CheckedRequest:
         """Check a request as a whole, as things are now, without creating anything.
@@ -86,9 +99,12 @@ class Submission:
             ForbiddenError: the role may not create jobs.
             ModelNotFoundError, InvalidParametersError, PromptError: the request does not fit.
             UploadNotFoundError, UploadMissingError, …: an upload it names cannot be used.
+            QuotaExceededError: there is no room for one more.
         """
         principal.require(Permission.CREATE_JOBS)
-        return await self._check(principal, request, await self._models.read(request.model_id))
+        checked = await self._check(principal, request, await self._models.read(request.model_id))
+        await self._usage.require_room_for_job(principal, checked.uncounted_bytes)
+        return checked
 
     async def submit(
         self,
@@ -190,6 +206,9 @@ class Submission:
                 if known.revision == revision:
                     raise
                 continue
+            await self._usage.require_room_for_job(
+                principal, checked.uncounted_bytes, may_be_known=True
+            )
             draft = Draft(
                 checked.known,
                 checked.input_params,
@@ -255,7 +274,8 @@ class Submission:
         """The job that was there already, or else the error that kept a draft from being written.
 
         Raises:
-            NoWorkerError, UploadExpiredError, IdempotencyInFlightError, IdempotencyMismatchError
+            NoWorkerError, UploadExpiredError, IdempotencyInFlightError, IdempotencyMismatchError,
+            QuotaExceededError
         """
         if not row["free"]:
             raise IdempotencyInFlightError
@@ -265,6 +285,8 @@ class Submission:
         for upload in draft.uploads:
             if upload.ticket.id not in row["kept"]:
                 raise upload.wrong(UploadExpiredError)
+        if row["has_room"] is False:
+            raise await self._usage.queue_is_full(principal)
         raise NoWorkerError
 
     async def _find_replay(self, principal: Principal, origin: "_Origin") -> Submitted | None:

@@ -34,6 +34,8 @@ from app.jobs.estimates import Estimate, Place, count_ahead, find_figures
 from app.jobs.schemas import JobIn, JobOut, ValidationOut
 from app.jobs.submission import RequestContext, Submission, Submitted
 from app.jobs.views import answer_submission
+from app.limits.dependencies import CountedCreate
+from app.usage.errors import QuotaExceededError
 from app.web.dependencies import SettingsDependency
 from app.web.problems import problem_responses
 from app.workers.service import live_fleet
@@ -57,6 +59,7 @@ _FITNESS_ERRORS = (
     UploadMismatchError,
     UploadTypeError,
     ImageTooLargeError,
+    QuotaExceededError,
 )
 
 IdempotencyKey = Annotated[
@@ -81,11 +84,17 @@ def _context(request: Request) -> RequestContext:
     )
 
 
-@router.post("", include_in_schema=False, status_code=status.HTTP_201_CREATED)
+@router.post(
+    "",
+    include_in_schema=False,
+    status_code=status.HTTP_201_CREATED,
+    dependencies=[CountedCreate],
+)
 @router.post(
     "/",
     status_code=status.HTTP_201_CREATED,
     summary="Create a job",
+    dependencies=[CountedCreate],
     response_model=JobOut,
     responses=problem_responses(
         *_FITNESS_ERRORS, IdempotencyMismatchError, IdempotencyInFlightError, NoWorkerError
@@ -164,12 +173,13 @@ async def validate_job(
     "/{job_id}/reproduce",
     status_code=status.HTTP_201_CREATED,
     summary="Make a job's result again",
+    dependencies=[CountedCreate],
     response_model=JobOut,
     responses=problem_responses(
         *(NotAuthenticatedError, ForbiddenError, JobNotFoundError, JobStateError, JobExpiredError),
         *(ModelNotFoundError, ModelVersionChangedError, InvalidParametersError),
         *(InputGoneError, InputReplacedError, UploadExpiredError),
-        *(NoWorkerError, IdempotencyMismatchError, IdempotencyInFlightError),
+        *(NoWorkerError, IdempotencyMismatchError, IdempotencyInFlightError, QuotaExceededError),
     ),
 )
 async def reproduce_job(

@@ -9,6 +9,8 @@ from sqlalchemy import (
     REAL,
     BigInteger,
     CheckConstraint,
+    Computed,
+    Double,
     ForeignKey,
     Identity,
     Index,
@@ -51,6 +53,11 @@ class Job(Base):
             "user_id",
             "slot",
             unique=True,
+            postgresql_where=text("slot IS NOT NULL"),
+        ),
+        Index(
+            "ix_jobs_active_of_organisation",
+            "organisation_id",
             postgresql_where=text("slot IS NOT NULL"),
         ),
         Index(
@@ -209,6 +216,16 @@ class Attempt(Base):
     )
     log_tail: Mapped[str | None] = mapped_column(doc="the last lines of a run that failed")
     metrics: Mapped[dict[str, float] | None]
+    gpu_seconds: Mapped[float | None] = mapped_column(
+        Double,
+        Computed(
+            "CASE WHEN starts_with(queue, 'gpu')"
+            " AND status IN ('CANCELLED', 'FAILED', 'SUCCEEDED')"
+            " THEN greatest(extract(epoch FROM finished_at - started_at), 0) ELSE 0 END",
+            persisted=True,
+        ),
+        doc="how long it had a GPU; none is charged for one that was lost or handed back",
+    )
 
 
 class JobEvent(Base):

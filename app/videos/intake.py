@@ -27,6 +27,7 @@ from app.errors import AppError
 from app.logs import get_logger
 from app.storage.base import ObjectStore, StorageUnavailableError
 from app.storage.writing import write_stream
+from app.usage.service import UsageLimits
 from app.videos.errors import NoVideoError
 from app.videos.form import Form, Part
 from app.videos.models import video_parameter
@@ -57,16 +58,22 @@ class Intake:
     """Reads one form.
 
     Args:
-        database, store, settings: of the process.
+        database, store, settings, usage: of the process.
         principal: whose videos these are.
     """
 
     def __init__(
-        self, database: Database, store: ObjectStore, settings: Settings, principal: Principal
+        self,
+        database: Database,
+        store: ObjectStore,
+        settings: Settings,
+        usage: UsageLimits,
+        principal: Principal,
     ) -> None:
         self._database = database
         self._store = store
         self._settings = settings
+        self._usage = usage
         self._principal = principal
         self._model: Model | None = None
         self._texts: defaultdict[str, list[str]] = defaultdict(list)
@@ -183,6 +190,7 @@ class Intake:
                 session,
                 self._principal,
                 self._settings,
+                self._usage,
                 filename=filename,
                 content_type=media_type,
                 size_bytes=None,

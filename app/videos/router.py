@@ -23,6 +23,8 @@ from app.jobs.stopping import stop_worker_soon
 from app.jobs.submission import RequestContext, Submitted
 from app.jobs.submission_router import IdempotencyKey
 from app.jobs.views import no_worker_warning
+from app.usage.errors import QuotaExceededError
+from app.usage.service import UsageLimits
 from app.videos import service
 from app.videos.errors import (
     InvalidFormError,
@@ -39,9 +41,9 @@ from app.videos.schemas import JobStatusOut, UploadedVideo, VideoOut, VideoPage
 from app.web.dependencies import SettingsDependency, StoreDependency
 from app.web.problems import problem_responses
 from app.web.queries import decode_cursor, encode_cursor
+from app.web.streams import streams_body
 from app.web.watchers import Watchers
 
-UPLOAD_PATH = "/videos/upload"
 """Its body is read as it arrives."""
 
 MAX_UPLOADS = 8
@@ -103,10 +105,11 @@ _FORM: dict[str, Any] = {
         *(InvalidFormError, UnsupportedFormError, NoVideoError, UploadInterruptedError),
         *(UploadTypeError, UploadTooLargeError, TooManyUploadsError),
         *(ModelNotFoundError, InvalidParametersError),
-        *(IdempotencyMismatchError, IdempotencyInFlightError),
+        *(IdempotencyMismatchError, IdempotencyInFlightError, QuotaExceededError),
     ),
     openapi_extra={"requestBody": _FORM},
 )
+@streams_body
 async def upload_videos(  # noqa: PLR0917
     request: Request,
     response: Response,
@@ -128,7 +131,8 @@ async def upload_videos(  # noqa: PLR0917
     uploads: Watchers = request.app.state.uploads
     form = Form.of(request)
     with uploads.counted(principal.user_id):
-        async with Intake(database, store, settings, principal) as intake:
+        usage: UsageLimits = request.app.state.usage_limits
+        async with Intake(database, store, settings, usage, principal) as intake:
             await intake.read(form)
             submitted = await service.submit_videos(
                 request.app.state.submission,

@@ -1,4 +1,4 @@
-"""Pure ASGI middleware: ids, timing, security headers and a limit for request bodies.
+"""Pure ASGI middleware: ids, timing and a limit for request bodies.
 
 `BaseHTTPMiddleware` would cost more than the rest of a request (docs/performance.md), so these
 speak ASGI themselves.
@@ -8,7 +8,6 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Collection
 from itertools import accumulate
 
 import structlog
@@ -30,21 +29,6 @@ _QUIET_PATHS = frozenset({"/livez", "/readyz", "/health"})
 MAX_JSON_DEPTH = 32
 
 _DRAIN_FACTOR = 32
-_API_POLICY = b"default-src 'none'; frame-ancestors 'none'"
-_PAGE_POLICY = (
-    b"default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
-    b"img-src 'self' data:; worker-src blob:; frame-ancestors 'none'"
-)
-# What every answer has, unless it says otherwise itself.
-_DEFAULT_HEADERS = [
-    (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-opener-policy", b"same-origin"),
-    (b"strict-transport-security", b"max-age=31536000; includeSubDomains"),
-    (b"content-security-policy", _API_POLICY),
-    (b"cache-control", b"no-store"),
-]
 
 
 def new_traceparent() -> str:
@@ -83,20 +67,11 @@ class RequestContextMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                out = dict(message.get("headers", ()))
                 taken = time.perf_counter() - started
-                added = [
-                    (b"x-request-id", request_id.encode()),
-                    (b"x-response-time-ms", b"%.1f" % (taken * 1000)),
-                ]
-                is_page = out.get(b"content-type", b"").startswith(b"text/html")
-                if is_page and b"content-security-policy" not in out:
-                    added.append((b"content-security-policy", _PAGE_POLICY))
-                out |= added
                 message["headers"] = [
                     *message.get("headers", ()),
-                    *added,
-                    *(default for default in _DEFAULT_HEADERS if default[0] not in out),
+                    (b"x-request-id", request_id.encode()),
+                    (b"x-response-time-ms", b"%.1f" % (taken * 1000)),
                 ]
             await send(message)
 
@@ -130,24 +105,21 @@ class _UnexpectedError(AppError):
 class BodyLimitMiddleware:
     """Refuses bodies over a number of bytes, and JSON nested too deep to be meant well.
 
-    Files go to object storage by a presigned URL, and not this way; but for some paths, whose
-    routes read the body as it arrives, and limit it themselves.
+    Files go to object storage by a presigned URL; a route that takes one all the same says so
+    (`streams_body`), and bounds what it reads itself.
     """
 
-    def __init__(
-        self, app: ASGIApp, *, max_bytes: int, max_depth: int, streamed: Collection[str] = ()
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, max_bytes: int, max_depth: int) -> None:
         self.app = app
         self.max_bytes = max_bytes
         self.max_depth = max_depth
-        self.streamed = streamed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read the body within the limit, then hand it on."""
         if scope["type"] != "http" or scope["method"] in {"GET", "HEAD", "OPTIONS"}:
             await self.app(scope, receive, send)
             return
-        if scope["path"] in self.streamed:
+        if scope["path"] in scope["app"].state.streamed_paths:
             streamed = StreamedBody(receive, send)
             await self.app(scope, streamed.receive, streamed.send)
             return

@@ -122,17 +122,21 @@ def _common_errors(method: str, operation: dict[str, Any]) -> list[type[AppError
     return errors
 
 
+def add_problems(operation: dict[str, Any], *errors: type[AppError]) -> None:
+    """Document errors of an OpenAPI operation beside those that it has already."""
+    documented = operation["responses"]
+    for status, response in problem_responses(*errors).items():
+        own = documented.get(str(status))
+        if own:
+            own["description"] += f"\n\n{response['description']}"
+        else:
+            documented[str(status)] = response
+
+
 def _document_common(paths: dict[str, Any]) -> None:
     for item in paths.values():
         for method, operation in item.items():
-            documented = operation["responses"]
-            common = problem_responses(*_common_errors(method, operation))
-            for status, response in common.items():
-                own = documented.get(str(status))
-                if own:
-                    own["description"] += f"\n\n{response['description']}"
-                else:
-                    documented[str(status)] = response
+            add_problems(operation, *_common_errors(method, operation))
 
 
 def document_problems(app: FastAPI) -> None:

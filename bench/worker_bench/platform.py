@@ -15,7 +15,7 @@ import psutil  # type: ignore[import-untyped]
 
 from bench.worker_bench.peers.clock import Ear
 from bench.worker_bench.pipelines import NoOpWithFile, Spin, plugins
-from devstack.settings import fresh_settings
+from devstack.settings import fresh_settings, unlimited
 from devstack.stack import Stack
 
 START_SECONDS = 60.0
@@ -117,11 +117,15 @@ class Platform:
 def platform(folder: Path) -> Iterator[Platform]:
     """The platform, for as long as the block."""
     folder.mkdir(exist_ok=True)
-    settings = fresh_settings() | {
-        "WORKER_PIPELINES": plugins(),
-        "WORKER_PRELOAD": NoOpWithFile.name,
-        "MAX_ACTIVE_JOBS_PER_USER": "1000",
-    }
+    settings = (
+        fresh_settings()
+        | unlimited()
+        | {
+            "WORKER_PIPELINES": plugins(),
+            "WORKER_PRELOAD": NoOpWithFile.name,
+            "MAX_ACTIVE_JOBS_PER_USER": "1000",
+        }
+    )
     ear = Ear(folder / "ear")
     stack = Stack(folder, settings=settings)
     try:

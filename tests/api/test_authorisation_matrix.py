@@ -56,6 +56,7 @@ MATRIX = {
     f"GET {MODELS}/{{model_id}}": PEOPLE,
     f"GET {JOBS}/": PEOPLE,
     f"GET {JOBS}/metrics": PEOPLE,
+    "GET /api/v1/usage": PEOPLE,
     f"POST {JOBS}/": CREATES,
     f"POST {JOBS}/validate": VALIDATES,
     f"POST {JOBS}/upload-ticket": UPLOADS,

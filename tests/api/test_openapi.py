@@ -15,6 +15,7 @@ from app.jobs.schemas import JobOut
 SCHEMA = json.loads(
     (Path(__file__).parent.parent / "support" / "openapi-3.1.schema.json").read_text()
 )
+UNLIMITED = ("livez", "readyz", "health")
 METHODS = {"get", "post", "delete", "put", "patch"}
 
 
@@ -149,6 +150,24 @@ def test_what_any_route_may_refuse_is_documented(document: dict[str, Any]) -> No
     ticket = dict(_operations(document))["POST /api/v1/jobs/upload-ticket"]
     for code in ("`UPLOAD_TOO_LARGE`", "`BODY_TOO_LARGE`"):
         assert ticket["responses"]["413"]["description"].count(code) == 1
+
+
+def test_limits_are_documented(document: dict[str, Any]) -> None:
+    """Routes for people document their limits on every answer; workers' and health have none."""
+    for name, operation in _operations(document):
+        path = name.partition(" ")[2]
+        limited = "/worker/" not in path and not path.endswith(UNLIMITED)
+        for status, response in operation["responses"].items():
+            headers = response.get("headers", {}).keys()
+            assert ({"RateLimit", "RateLimit-Policy"} <= headers) is limited, f"{name} {status}"
+        if limited:
+            refusal = operation["responses"]["429"]
+            assert "`RATE_LIMIT_EXCEEDED`" in refusal["description"], name
+            assert "Retry-After" in refusal["headers"], name
+    operations = dict(_operations(document))
+    for name in ("jobs/", "jobs/validate", "jobs/upload-ticket", "jobs/{job_id}/reproduce"):
+        refusal = operations[f"POST /api/v1/{name}"]["responses"]["429"]
+        assert "`QUOTA_EXCEEDED`" in refusal["description"], name
 
 
 def test_framework_default_is_nowhere(document: dict[str, Any]) -> None:

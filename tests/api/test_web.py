@@ -1,12 +1,19 @@
 """What every answer has: ids, times, security headers, and CORS for those it is meant for."""
 
+import base64
+import hashlib
 import re
+from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
+from fastapi import APIRouter, FastAPI, Request
 
 from app.config import Settings
 from app.db.session import Database
+from app.web.middleware import BodyLimitMiddleware
+from app.web.streams import streamed_paths, streams_body
 from tests.support.apps import DEAD_PORT, another_app
 from tests.support.people import JOBS, People
 from tests.support.problems import assert_problem
@@ -27,15 +34,78 @@ async def test_headers_on_every_answer(http: httpx.AsyncClient, path: str) -> No
     assert headers["referrer-policy"] == "no-referrer"
     assert headers["cache-control"] == "no-store"
     assert "default-src 'none'" in headers["content-security-policy"]
-    assert "max-age" in headers["strict-transport-security"]
+    assert "strict-transport-security" not in headers
 
 
-async def test_docs_may_load_their_scripts(http: httpx.AsyncClient) -> None:
-    """The API's policy would break the pages of /docs and /redoc, so it is not on them."""
-    for path in ("/docs", "/redoc"):
-        answer = await http.get(path)
-        assert answer.status_code == 200
-        assert "default-src 'none'" not in answer.headers.get("content-security-policy", "")
+@pytest.mark.parametrize("path", ["/docs", "/redoc", "/docs/oauth2-redirect"])
+async def test_policy_of_pages(http: httpx.AsyncClient, path: str) -> None:
+    """A page may run this server's files and the inline scripts that are in it, and no other."""
+    answer = await http.get(path)
+    assert answer.status_code == 200
+    policies = answer.headers.get_list("content-security-policy")
+    assert len(policies) == 1
+    directives = dict(part.strip().split(" ", 1) for part in policies[0].split(";"))
+    inline = re.findall(r"<script(?: [^>]*)?>(.*?)</script>", answer.text, re.DOTALL)
+    hashes = [
+        f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+        for script in inline
+        if script.strip()
+    ]
+    assert directives["script-src"].split() == ["'self'", *hashes]
+    assert directives["default-src"] == "'self'"
+    assert directives["frame-ancestors"] == "'none'"
+    for source in re.findall(r'(?:src|href)="([^"]+)"', answer.text):
+        assert source.startswith(("/", "data:")), f"{path} loads {source}"
+
+
+async def test_static_files_have_the_headers(http: httpx.AsyncClient) -> None:
+    """Files of the pages have what every answer has."""
+    page = (await http.get("/docs")).text
+    (script,) = re.findall(r'<script src="([^"]+)"', page)
+    answer = await http.get(script)
+    assert answer.status_code == 200
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["x-frame-options"] == "DENY"
+
+
+async def test_shortcuts_have_the_headers(people: People) -> None:
+    """Polls and creates, which are answered past the framework, have them too."""
+    person = await people.make()
+    body = {"model_id": "dreamfusion-sd", "prompt": "a teapot"}
+    created = await person.client.post(f"{JOBS}/", json=body)
+    polled = await person.client.get(f"{JOBS}/{created.json()['id']}")
+    assert (created.status_code, polled.status_code) == (201, 200)
+    for answer in (created, polled):
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert answer.headers["cache-control"] in {"no-store", "private, no-cache"}
+
+
+@pytest.mark.parametrize(
+    ("proxies", "headers", "scheme", "told"),
+    [
+        (0, {}, "https", True),
+        (0, {}, "http", False),
+        (0, {"x-forwarded-proto": "https"}, "http", False),
+        (1, {"x-forwarded-proto": "https"}, "http", True),
+        (1, {"x-forwarded-proto": "https, http"}, "http", False),
+        (1, {"x-forwarded-proto": "http"}, "http", False),
+        (1, {}, "http", False),
+    ],
+)
+async def test_https_only(
+    settings: Settings,
+    database: Database,
+    proxies: int,
+    headers: dict[str, str],
+    scheme: str,
+    *,
+    told: bool,
+) -> None:
+    """Who came by https, here or to a trusted proxy, is told to come by nothing else."""
+    async with another_app(settings, trusted_proxies=proxies) as client:
+        answer = await client.get(f"{scheme}://api.test/nothing", headers=headers)
+    assert ("strict-transport-security" in answer.headers) is told
 
 
 @pytest.mark.parametrize("request_id", ["abc", "A.b-c_9", "x" * 128])
@@ -76,7 +146,11 @@ async def test_cors_for_an_allowed_origin(http: httpx.AsyncClient) -> None:
         headers = (await http.get(path, headers={"origin": ORIGIN})).headers
         assert headers["access-control-allow-origin"] == ORIGIN
         assert headers["access-control-allow-credentials"] == "true"
-        assert "x-request-id" in headers["access-control-expose-headers"].lower()
+        exposed = headers["access-control-expose-headers"].lower().split(", ")
+        assert {
+            *("x-request-id", "etag", "location"),
+            *("ratelimit", "ratelimit-policy", "retry-after"),
+        } <= set(exposed)
 
 
 @pytest.mark.parametrize(
@@ -115,6 +189,54 @@ async def test_no_cors_without_origins(settings: Settings, database: Database) -
     async with another_app(settings, backend_cors_origins=[]) as client:
         headers = (await client.get("/livez", headers={"origin": ORIGIN})).headers
     assert "access-control-allow-origin" not in headers
+
+
+async def _chunks(size: int, count: int) -> AsyncIterator[bytes]:
+    for _ in range(count):
+        yield b" " * size
+
+
+async def test_bodies_are_bounded_by_setting(settings: Settings, people: People) -> None:
+    """A body of the size that is set is read, one byte more is not, said or sent in chunks."""
+    person = await people.make()
+    headers = {"x-api-key": person.key, "content-type": "application/json"}
+    text = b'{"model_id": "dreamfusion-sd", "prompt": "a teapot"}'
+    async with another_app(settings, max_body_bytes=4096) as client:
+        whole = await client.post(f"{JOBS}/", content=text.ljust(4096), headers=headers)
+        larger = await client.post(f"{JOBS}/", content=text.ljust(4097), headers=headers)
+        chunked = await client.post(f"{JOBS}/", content=_chunks(1000, 5), headers=headers)
+        endless = await client.post(f"{JOBS}/", content=_chunks(4096, 100_000), headers=headers)
+    assert whole.status_code == 201
+    for answer in (larger, chunked, endless):
+        problem = assert_problem(answer, 413, "BODY_TOO_LARGE")
+        assert "4096 bytes" in problem["detail"]
+        assert answer.headers["connection"] == "close"
+
+
+async def test_routes_that_stream_are_left_alone() -> None:
+    """A route that reads its body as it comes says so, and gets all of it; others do not."""
+    router = APIRouter()
+
+    @router.post("/stream")
+    @streams_body
+    async def stream(request: Request) -> int:
+        return sum([len(chunk) async for chunk in request.stream()])
+
+    @router.post("/whole")
+    async def whole(body: dict[str, Any]) -> int:
+        return len(body)
+
+    app = FastAPI()
+    app.include_router(router, prefix="/inner")
+    app.add_middleware(BodyLimitMiddleware, max_bytes=1000, max_depth=8)
+    app.state.streamed_paths = streamed_paths(app)
+    assert app.state.streamed_paths == {"/inner/stream"}
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://api.test") as client:
+        streamed = await client.post("/inner/stream", content=_chunks(1000, 50))
+        refused = await client.post("/inner/whole", content=_chunks(1000, 2))
+    assert streamed.json() == 50_000
+    assert (refused.status_code, refused.json()["code"]) == (413, "BODY_TOO_LARGE")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from devstack.client import Client
-from devstack.settings import fresh_settings
+from devstack.settings import fresh_settings, unlimited
 from devstack.stack import Stack
 
 SAMPLE = Path(__file__).resolve().parents[2] / "devstack" / "samples" / "duck.png"
@@ -29,6 +29,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("stack")
     settings = {
         **fresh_settings(),
+        **unlimited(),
         "LEASE_SECONDS": "6",
         "HEARTBEAT_SECONDS": "1",
         "RETRY_BASE_SECONDS": "0.5",

@@ -13,7 +13,7 @@ from app.accounts.keys import generate_key, hash_key, key_prefix
 from app.accounts.tables import KeyKind
 from devstack import ports, services
 from devstack.processes import Service
-from devstack.settings import fresh_settings
+from devstack.settings import fresh_settings, unlimited
 from devstack.stack import Ports, Stack
 from tests.faults.proxy import FaultProxy
 
@@ -46,6 +46,7 @@ def settings(folder: Path) -> dict[str, str]:
     """Settings with short waits and the quick pipeline plugged in."""
     return {
         **fresh_settings(),
+        **unlimited(),
         "LEASE_SECONDS": str(LEASE_SECONDS),
         "HEARTBEAT_SECONDS": "1",
         "RETRY_BASE_SECONDS": "0.5",

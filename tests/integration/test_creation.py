@@ -130,7 +130,7 @@ async def test_many_processes_and_dispatchers(
     await worker.report(queue="gpu", pipelines=("dreamfusion",))
     known = await KnownModels(database).read(MODEL)
     writers = [
-        JobWriter(settings.database_dsn, database.signals, settings.worker_live_seconds)
+        JobWriter(settings.database_dsn, database.signals, settings.worker_live_seconds, 0)
         for _ in range(3)
     ]
 

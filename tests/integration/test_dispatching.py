@@ -32,6 +32,34 @@ async def test_many_dispatchers_keep_the_limit(
     assert await active_jobs(database) == {ada.id: 5}
 
 
+async def test_limit_of_an_organisation(
+    people: People, worker: FakeWorker, database: Database, queues: RqQueues, settings: Settings
+) -> None:
+    """Colleagues share their organisation's limit, whoever admits; others are not held up."""
+    limited = settings.model_copy(update={"max_active_jobs_per_organisation": 3})
+    colleagues = [await people.make() for _ in range(4)]
+    other = await people.make(organisation="Globex")
+    for person in (*colleagues, other):
+        await many_jobs(person, 2)
+    await many_workers(worker, 20)
+    dispatchers = [Dispatcher(database, queues, limited) for _ in range(4)]
+
+    await asyncio.gather(*(d.run_once() for _ in range(3) for d in dispatchers))
+
+    active = await active_jobs(database)
+    assert active[other.id] == 2
+    assert sum(active[person.id] for person in colleagues) == 3
+
+    async with database.transaction() as session:
+        await session.execute(
+            text("UPDATE organisations SET max_active_jobs = 5 WHERE name = 'Acme'")
+        )
+        await session.execute(text("UPDATE user_queue SET ready_at = now()"))
+    await asyncio.gather(*(d.run_once() for _ in range(3) for d in dispatchers))
+    active = await active_jobs(database)
+    assert sum(active[person.id] for person in colleagues) == 5
+
+
 async def test_second_dispatcher_does_not_wait(
     people: People, worker: FakeWorker, database: Database, settings: Settings
 ) -> None:

@@ -49,6 +49,7 @@ from app.jobs.schemas import JobFilters
 from app.jobs.service import list_jobs
 from app.jobs.success import end_with_success
 from app.queueing.dispatcher import Dispatcher
+from app.usage.service import UsageLimits
 from contract.artifacts import UploadTicketRequest
 from contract.attempts import AttemptSucceeded, ClaimRequest
 from contract.kinds import ArtifactKind
@@ -189,6 +190,20 @@ async def test_dispatcher_and_rescuer(crowd: Crowd, settings: Settings) -> None:
             await drop_checkpoints(session, crowd.ids["ended"])
             await session.rollback()
         await dispatcher.withdraw_stranded()
+    await assert_index_scans(database, recorder, 1000)
+
+
+async def test_what_is_used(crowd: Crowd, settings: Settings) -> None:
+    """Reading what a user and an organisation use, and admitting within its limit."""
+    database, recorder = crowd.database, Recorder()
+    limited = settings.model_copy(update={"max_active_jobs_per_organisation": 100})
+    usage = UsageLimits(database, limited)
+    with recorder.listening(database):
+        await usage.require_room_for_job(crowd.user)
+        async with database.transaction() as session:
+            await usage.require_room_for_upload(session, crowd.user, 1)
+        async with database.transaction() as session:
+            await admit_jobs(session, limited)
     await assert_index_scans(database, recorder, 1000)
 
 

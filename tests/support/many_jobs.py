@@ -101,6 +101,17 @@ WHERE slot IS NOT NULL AND NOT EXISTS (SELECT FROM attempts a WHERE a.id = curre
 """
 
 
+# The triggers, which are off, would have counted so.
+_USAGE = """
+INSERT INTO user_usage (user_id, queued_jobs, storage_bytes)
+SELECT id, (SELECT count(*) FROM jobs WHERE user_id = u.id AND status = 'QUEUED'),
+    (SELECT coalesce(sum(size_bytes), 0) FROM upload_tickets WHERE user_id = u.id)
+FROM many_users u
+ON CONFLICT (user_id) DO UPDATE
+SET queued_jobs = excluded.queued_jobs, storage_bytes = excluded.storage_bytes
+"""
+
+
 async def make_many_jobs(connection: Any, since: int, until: int) -> None:
     """Fill the tables up from so many jobs to so many.
 
@@ -117,6 +128,7 @@ async def make_many_jobs(connection: Any, since: int, until: int) -> None:
         await connection.execute(_JOBS.format(since=since, until=until, users=USERS))
         held = await connection.fetchval("SELECT count(*) FROM jobs WHERE slot IS NOT NULL")
         await connection.execute(_ACTIVE.format(missing=ACTIVE - held))
+        await connection.execute(_USAGE)
     await connection.execute("VACUUM ANALYZE")
 
 

@@ -1,0 +1,1 @@
+"""How many requests a minute one caller may send (docs/limits.md)."""

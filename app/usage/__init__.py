@@ -1,0 +1,1 @@
+"""What users and organisations use, and how much they may (docs/limits.md)."""
