@@ -23,6 +23,10 @@ from app.jobs.shortcut import JobShortcuts
 from app.jobs.submission import Submission
 from app.jobs.submission_router import router as submission_router
 from app.logs import configure_logging, get_logger
+from app.notifications.documentation import documented_webhooks
+from app.notifications.router import preferences_router
+from app.notifications.router import router as webhooks_router
+from app.notifications.urls import UrlPolicy
 from app.queueing.rq_queue import WorkerCommands
 from app.storage.base import StorageUnavailableError
 from app.storage.minio_store import MinioStore
@@ -57,6 +61,7 @@ _TAGS = [
     {"name": "files", "description": "Upload tickets, artifacts and downloads"},
     {"name": "jobs", "description": "Submit, follow, cancel and retry"},
     {"name": "catalog", "description": "The models that can be asked for"},
+    {"name": "notifications", "description": "Webhooks, callbacks and e-mail about your jobs"},
     {"name": "worker", "description": "For GPU machines, with a worker key (docs/contract.md)"},
     {"name": "health", "description": "Liveness and readiness"},
 ]
@@ -74,7 +79,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.job_writer = writer = JobWriter(
         settings.database_dsn, signals, settings.worker_live_seconds
     )
-    app.state.submission = Submission(database, store, KnownModels(database), writer)
+    app.state.submission = Submission(
+        database, store, KnownModels(database), writer, UrlPolicy(settings)
+    )
     app.state.worker_commands = WorkerCommands(settings.redis_url)
     app.state.watchers = Watchers()
     app.state.stopping = stopping_event()
@@ -111,6 +118,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         openapi_tags=_TAGS,
         redirect_slashes=False,
         license_info={"name": "MIT", "identifier": "MIT"},
+        webhooks=documented_webhooks(),
     )
     app.state.settings = settings
     app.state.readiness_lock = asyncio.Lock()
@@ -123,7 +131,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             CORSMiddleware,
             allow_origins=settings.backend_cors_origins,
             allow_credentials=True,
-            allow_methods=["GET", "POST", "DELETE"],
+            allow_methods=["GET", "POST", "PATCH", "DELETE"],
             allow_headers=[
                 "x-api-key",
                 "authorization",
@@ -152,6 +160,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(submission_router, prefix=API_PREFIX)
     app.include_router(jobs_router, prefix=API_PREFIX)
     app.include_router(catalog_router, prefix=API_PREFIX)
+    app.include_router(webhooks_router, prefix=API_PREFIX)
+    app.include_router(preferences_router, prefix=API_PREFIX)
     app.include_router(worker_router, prefix=WORKER_PREFIX)
     document_problems(app)
     document_links(app)

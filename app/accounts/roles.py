@@ -19,12 +19,19 @@ class Permission(StrEnum):
     READ_ALL_JOBS = "read_all_jobs"
     CONTROL_OWN_JOBS = "control_own_jobs"
     CONTROL_ALL_JOBS = "control_all_jobs"
+    MANAGE_OWN_WEBHOOKS = "manage_own_webhooks"
+    MANAGE_ALL_WEBHOOKS = "manage_all_webhooks"
 
 
 PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.ADMIN: frozenset(Permission),
     Role.OPERATOR: frozenset(
-        {Permission.CREATE_JOBS, Permission.READ_OWN_JOBS, Permission.CONTROL_OWN_JOBS}
+        {
+            Permission.CREATE_JOBS,
+            Permission.READ_OWN_JOBS,
+            Permission.CONTROL_OWN_JOBS,
+            Permission.MANAGE_OWN_WEBHOOKS,
+        }
     ),
     Role.VIEWER: frozenset({Permission.READ_OWN_JOBS, Permission.READ_ALL_JOBS}),
 }

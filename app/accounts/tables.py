@@ -42,6 +42,7 @@ class User(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     organisation_id: Mapped[UUID] = mapped_column(ForeignKey("organisations.id"), index=True)
     username: Mapped[str]
+    email: Mapped[str | None]
     password_hash: Mapped[str]
     role: Mapped[str] = mapped_column(default=Role.OPERATOR)
     is_active: Mapped[bool] = mapped_column(server_default=text("true"))

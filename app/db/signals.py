@@ -36,6 +36,8 @@ class Channel(StrEnum):
     """A job (the payload is its id) has changed."""
     KEY_REVOKED = "p3d_key_revoked"
     """An API key (the payload is its hash) must no longer be trusted."""
+    DELIVERY_READY = "p3d_delivery_ready"
+    """There is something to deliver that no change of a job has announced."""
 
 
 @dataclass(frozen=True)

@@ -42,10 +42,10 @@ WITH model AS MATERIALIZED (
         ) AS free
     FROM unnest(
         $4::uuid[], $5::text[], $6::text[], $7::jsonb[], $8::text[], $9::text[], $10::text[],
-        $11::text[], $12::text[], $13::bool[], $14::int[], $15::uuid[]
+        $11::text[], $12::text[], $13::bool[], $14::int[], $15::uuid[], $23::text[]
     ) WITH ORDINALITY AS w (
         job_id, model_id, revision, input_params, prompt, idempotency_key, request_hash,
-        request_id, traceparent, require_worker, uploads, reproduces, place
+        request_id, traceparent, require_worker, uploads, reproduces, callback_url, place
     )
     LEFT JOIN model m ON m.id = w.model_id AND m.revision = w.revision
 ), kept AS MATERIALIZED (
@@ -60,10 +60,12 @@ WITH model AS MATERIALIZED (
 ), created AS (
     INSERT INTO jobs (
         id, organisation_id, user_id, model_id, model_version, queue, status, input_params, prompt,
-        reproduces, max_attempts, idempotency_key, request_hash, request_id, traceparent
+        reproduces, max_attempts, idempotency_key, request_hash, request_id, traceparent,
+        callback_url
     )
     SELECT job_id, $2::uuid, $1::uuid, model_id, version, queue, 'QUEUED', input_params, prompt,
-        reproduces, max_attempts, idempotency_key, request_hash, request_id, traceparent
+        reproduces, max_attempts, idempotency_key, request_hash, request_id, traceparent,
+        callback_url
     FROM wanted w
     WHERE current AND free AND (served OR NOT require_worker)
       AND uploads = (SELECT count(*) FROM kept WHERE kept.job_id = w.job_id)
@@ -107,6 +109,7 @@ class Draft:
     traceparent: str
     uploads: Sequence[CheckedUpload] = ()
     reproduces: UUID | None = None
+    callback_url: str | None = None
     idempotency_key: str | None = None
     request_hash: str | None = None
     require_worker: bool = False
@@ -219,6 +222,7 @@ class JobWriter:
             [upload.media_type for _, upload in uploads],
             [upload.size_bytes for _, upload in uploads],
             [upload.etag for _, upload in uploads],
+            [draft.callback_url for draft in drafts],
         )
         for queue in {row["queue"] for row in rows if row["id"] is not None}:
             self._signals.send(Signal(Channel.WORK_READY, queue))

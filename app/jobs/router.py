@@ -1,7 +1,5 @@
 """Routes of jobs that are there: follow, control."""
 
-import base64
-import binascii
 from collections.abc import AsyncIterator
 from typing import Annotated
 from uuid import UUID
@@ -24,6 +22,7 @@ from app.jobs.schemas import EventList, EventOut, JobFilters, JobOut, JobPage, M
 from app.jobs.watching import stream_events, wait_until
 from app.queueing.rq_queue import WorkerCommands
 from app.web.conditional import matches, preferred_wait
+from app.web.cursors import decode_cursor, encode_cursor
 from app.web.problems import problem_responses
 from app.web.watchers import TooManyWatchersError, Watchers
 
@@ -34,21 +33,6 @@ router = APIRouter(
 )
 
 _MAX_EVENTS = 1000
-
-
-def _encode_cursor(job_id: UUID) -> str:
-    return base64.urlsafe_b64encode(job_id.bytes).decode().rstrip("=")
-
-
-def _decode_cursor(cursor: str | None) -> UUID | None:
-    if cursor is None:
-        return None
-    try:
-        return UUID(bytes=base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (ValueError, binascii.Error) as error:
-        raise InvalidRequestError(
-            "cursor: pass the `next_cursor` of the page before, unchanged"
-        ) from error
 
 
 @router.get("", include_in_schema=False)
@@ -63,13 +47,13 @@ async def list_jobs(
         session,
         principal,
         filters,
-        before=_decode_cursor(filters.cursor),
+        before=decode_cursor(filters.cursor),
         limit=filters.limit + 1,
     )
     page = jobs[: filters.limit]
     return JobPage(
         items=[JobOut.of(job) for job in page],
-        next_cursor=_encode_cursor(page[-1].id) if len(jobs) > filters.limit else None,
+        next_cursor=encode_cursor(page[-1].id) if len(jobs) > filters.limit else None,
     )
 
 

@@ -74,6 +74,12 @@ class JobIn(BaseModel):
     model_id: Annotated[Text, StringConstraints(min_length=1, max_length=100)]
     input_params: dict[str, Any] = Field(default_factory=dict)
     prompt: Annotated[Text, StringConstraints(max_length=2000)] | None = None
+    # Left out where there is none: idempotency keys remember requests from before there was one.
+    callback_url: Annotated[Text, StringConstraints(min_length=1, max_length=2000)] | None = Field(
+        default=None,
+        exclude_if=lambda url: url is None,
+        description="is sent every event of the job, as a webhook is",
+    )
 
 
 class JobErrorOut(BaseModel):

@@ -22,6 +22,7 @@ from app.jobs.reproduction import check_again, find_original
 from app.jobs.rows import JobRow
 from app.jobs.schemas import JobIn
 from app.jobs.tables import Job
+from app.notifications.urls import UrlPolicy
 from app.storage.base import ObjectStore
 
 _TRIES = 3
@@ -36,6 +37,7 @@ class CheckedRequest:
     input_params: dict[str, Any]
     prompt: str | None
     uploads: Sequence[CheckedUpload]
+    callback_url: str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,15 +68,22 @@ class Submission:
         store: holds the uploads.
         models: the catalog as it was last read.
         writer: writes the jobs.
+        callbacks: which URLs may be told of events.
     """
 
     def __init__(
-        self, database: Database, store: ObjectStore, models: KnownModels, writer: JobWriter
+        self,
+        database: Database,
+        store: ObjectStore,
+        models: KnownModels,
+        writer: JobWriter,
+        callbacks: UrlPolicy,
     ) -> None:
         self._database = database
         self._store = store
         self._models = models
         self._writer = writer
+        self._callbacks = callbacks
 
     async def check(self, principal: Principal, request: JobIn) -> CheckedRequest:
         """Check a request as a whole, as things are now, without creating anything.
@@ -84,6 +93,7 @@ class Submission:
         Raises:
             ForbiddenError: the role may not create jobs.
             ModelNotFoundError, InvalidParametersError, PromptError: the request does not fit.
+            DestinationError: its `callback_url` is not called from here.
             UploadNotFoundError, UploadMissingError, …: an upload it names cannot be used.
         """
         principal.require(Permission.CREATE_JOBS)
@@ -186,6 +196,7 @@ class Submission:
                 origin.context.traceparent,
                 uploads=checked.uploads,
                 reproduces=origin.reproduces,
+                callback_url=checked.callback_url,
                 idempotency_key=origin.idempotency_key,
                 request_hash=origin.request_hash,
                 require_worker=origin.require_worker,
@@ -204,6 +215,9 @@ class Submission:
         model = known.model
         params = complete_parameters(model, request.input_params)
         prompt = check_prompt(model, request.prompt)
+        callback_url = None
+        if request.callback_url is not None:
+            callback_url = str(self._callbacks.check(request.callback_url, pointer="/callback_url"))
         wanted = [
             parameter
             for parameter in upload_parameters(model.parameters)
@@ -220,7 +234,7 @@ class Submission:
                 await check_upload(self._store, ticket, parameter)
                 for ticket, parameter in zip(tickets, wanted, strict=True)
             ]
-        return CheckedRequest(known, params, prompt, uploads)
+        return CheckedRequest(known, params, prompt, uploads, callback_url)
 
     async def _why_not(
         self, principal: Principal, origin: "_Origin", draft: Draft, row: JobRow

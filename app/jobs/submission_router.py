@@ -34,6 +34,7 @@ from app.jobs.estimates import Estimate, Place, count_ahead, find_figures
 from app.jobs.schemas import JobIn, JobOut, ValidationOut
 from app.jobs.submission import RequestContext, Submission, Submitted
 from app.jobs.views import answer_submission
+from app.notifications.errors import DestinationError
 from app.web.dependencies import SettingsDependency
 from app.web.problems import problem_responses
 from app.workers.service import live_fleet
@@ -50,6 +51,7 @@ _FITNESS_ERRORS = (
     ModelNotFoundError,
     InvalidParametersError,
     PromptError,
+    DestinationError,
     UploadNotFoundError,
     UploadMissingError,
     UploadExpiredError,

@@ -92,6 +92,7 @@ class Job(Base):
     reproduces: Mapped[UUID | None] = mapped_column(
         ForeignKey("jobs.id"), doc="the job that this one makes again"
     )
+    callback_url: Mapped[str | None] = mapped_column(doc="told of every event of the job")
     priority: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
 
     max_attempts: Mapped[int] = mapped_column(SmallInteger)

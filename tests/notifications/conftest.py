@@ -1,0 +1,95 @@
+"""Fixtures of the tests of webhooks and e-mail: receivers on this machine, and who sends to them."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from ipaddress import ip_network
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import text
+
+from app.config import Settings
+from app.db.session import Database
+from app.notifications.deliverer import Deliverer
+from app.notifications.duty import open_deliverer
+from tests.support.people import People, Person
+from tests.support.receiver import Receiver, receiving
+
+WEBHOOKS = "/api/v1/webhooks"
+
+
+@pytest.fixture
+def lab(settings: Settings) -> Settings:
+    """Settings under which this machine may be called, by http and on any port."""
+    return settings.model_copy(
+        update={
+            "webhook_allow_http": True,
+            "webhook_ports": [],
+            "webhook_allowed_networks": [ip_network("127.0.0.0/8")],
+        }
+    )
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with receiving() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+async def deliverer(database: Database, lab: Settings) -> AsyncIterator[Deliverer]:
+    async with open_deliverer(database, lab) as deliverer:
+        yield deliverer
+
+
+@pytest.fixture
+async def ada(people: People) -> Person:
+    return await people.make()
+
+
+@dataclass
+class Outbox:
+    """What is in the outbox, and moments in it that take too long to wait for."""
+
+    database: Database
+    deliverer: Deliverer
+
+    async def execute(self, statement: str, **values: Any) -> list[dict[str, Any]]:
+        """Rows of a statement, in a transaction of its own."""
+        async with self.database.transaction() as session:
+            found = await session.execute(text(statement), values)
+            return [dict(row._mapping) for row in found] if found.returns_rows else []
+
+    async def deliveries(self) -> list[dict[str, Any]]:
+        """Every delivery, oldest first."""
+        return await self.execute("SELECT * FROM deliveries ORDER BY id")
+
+    async def deliver(self) -> int:
+        """Deliver all that is due; answers how many tries that took."""
+        tries = 0
+        while found := await self.deliverer.run_once():
+            tries += found
+            await self.deliverer.settle()
+        return tries
+
+    async def make_due(self) -> None:
+        """Let every wait, and every lease, be over."""
+        await self.execute("UPDATE deliveries SET due_at = now() WHERE status = 'PENDING'")
+
+    async def webhook(
+        self, person: Person, url: str, *, events: list[str] | None = None
+    ) -> dict[str, Any]:
+        """A webhook for a URL that the API, with its usual settings, would refuse."""
+        body = {"url": "https://hooks.example.com/"} | ({"events": events} if events else {})
+        answer = await person.client.post(f"{WEBHOOKS}/", json=body)
+        assert answer.status_code == 201, answer.text
+        await self.execute(
+            "UPDATE webhooks SET url = :url WHERE id = :id", url=url, id=UUID(answer.json()["id"])
+        )
+        return dict(answer.json())
+
+
+@pytest.fixture
+def outbox(database: Database, deliverer: Deliverer) -> Outbox:
+    return Outbox(database, deliverer)
