@@ -23,7 +23,7 @@ from app.jobs.shortcut import JobShortcuts
 from app.jobs.submission import Submission
 from app.jobs.submission_router import router as submission_router
 from app.logs import configure_logging, get_logger
-from app.notifications.documentation import documented_webhooks
+from app.notifications.documentation import document_webhooks
 from app.notifications.router import preferences_router
 from app.notifications.router import router as webhooks_router
 from app.notifications.urls import UrlPolicy
@@ -118,7 +118,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         openapi_tags=_TAGS,
         redirect_slashes=False,
         license_info={"name": "MIT", "identifier": "MIT"},
-        webhooks=documented_webhooks(),
     )
     app.state.settings = settings
     app.state.readiness_lock = asyncio.Lock()
@@ -165,6 +164,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(worker_router, prefix=WORKER_PREFIX)
     document_problems(app)
     document_links(app)
+    document_webhooks(app)
     return app
 
 

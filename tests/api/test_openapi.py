@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from jsonschema import Draft202012Validator
 
 from app.jobs.schemas import JobOut
+from app.notifications.events import TEST, Event
 
 SCHEMA = json.loads(
     (Path(__file__).parent.parent / "support" / "openapi-3.1.schema.json").read_text()
@@ -151,6 +152,18 @@ def test_what_any_route_may_refuse_is_documented(document: dict[str, Any]) -> No
     ticket = dict(_operations(document))["POST /api/v1/jobs/upload-ticket"]
     for code in ("`UPLOAD_TOO_LARGE`", "`BODY_TOO_LARGE`"):
         assert ticket["responses"]["413"]["description"].count(code) == 1
+
+
+def test_webhooks_are_documented(document: dict[str, Any]) -> None:
+    """Every event that is sent has an entry, with its signature and the body's schema."""
+    assert document["webhooks"].keys() == {*map(str, Event), TEST}
+    for name, item in document["webhooks"].items():
+        operation = item["post"]
+        headers = {parameter["name"] for parameter in operation["parameters"]}
+        assert headers == {"webhook-id", "webhook-timestamp", "webhook-signature"}
+        schema = operation["requestBody"]["content"]["application/json"]["schema"]
+        model = "TestMessage" if name == TEST else "JobMessage"
+        assert schema == {"$ref": f"#/components/schemas/{model}"}
 
 
 def test_framework_default_is_nowhere(document: dict[str, Any]) -> None:

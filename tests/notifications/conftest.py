@@ -1,4 +1,4 @@
-"""Fixtures of the tests of webhooks and e-mail: receivers on this machine, and who sends to them."""
+"""Fixtures of the tests of webhooks and e-mail: receivers on this machine, and who sends."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass

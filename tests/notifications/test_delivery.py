@@ -15,7 +15,7 @@ from app.notifications.outbox import WAITS_SECONDS
 from app.notifications.tables import MAX_TRIES
 from tests.support.people import JOBS, Person
 from tests.support.problems import assert_problem
-from tests.support.receiver import Receiver, Received, plain_answer, receiving
+from tests.support.receiver import Received, Receiver, plain_answer, receiving
 from tests.support.runs import Stage
 
 
@@ -190,7 +190,9 @@ async def test_days_of_failures_disable(ada: Person, outbox: Outbox, receiver: R
         await ada.job()
         receiver.answers = [plain_answer(503)]
         await outbox.deliver()
-        await outbox.execute("UPDATE deliveries SET status = 'FAILED', finished_at = now() WHERE status = 'PENDING'")
+        await outbox.execute(
+            "UPDATE deliveries SET status = 'FAILED', finished_at = now() WHERE status = 'PENDING'"
+        )
         return dict((await ada.client.get(f"{WEBHOOKS}/{webhook['id']}")).json())
 
     for _ in range(MAX_TRIES):

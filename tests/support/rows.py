@@ -7,7 +7,10 @@ from sqlalchemy import text
 
 from app.db.session import Database
 
-TABLES = ("jobs", "artifacts", "attempts", "job_events", "user_queue", "workers")
+TABLES = (
+    *("jobs", "artifacts", "attempts", "job_events", "user_queue", "workers"),
+    *("webhooks", "deliveries", "notification_preferences"),
+)
 
 
 async def count_rows(database: Database) -> dict[str, int]:

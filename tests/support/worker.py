@@ -122,7 +122,9 @@ class FakeWorker:
             spec, "finish", {"outcome": "succeeded", "artifact_ids": [artifact], "metrics": {}}
         )
 
-    async def fail(self, spec: JobSpec, *, permanent: bool = False) -> httpx.Response:
+    async def fail(
+        self, spec: JobSpec, *, permanent: bool = False, message: str = "it broke"
+    ) -> httpx.Response:
         """Report a failure."""
         return await self.call(
             spec,
@@ -130,7 +132,7 @@ class FakeWorker:
             {
                 "outcome": "failed",
                 "code": "PIPELINE_ERROR",
-                "message": "it broke",
+                "message": message,
                 "permanent": permanent,
             },
         )
