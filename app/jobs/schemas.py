@@ -11,6 +11,7 @@ from app.artifacts.tables import Artifact
 from app.jobs.estimates import Estimate
 from app.jobs.lifecycle import JobStatus
 from app.jobs.tables import Job, JobEvent
+from app.notifications.urls import MAX_URL_LENGTH
 from contract.artifacts import MediaType
 from contract.base import Sha256, Text, UtcDatetime, in_utc
 from contract.kinds import ArtifactKind
@@ -75,7 +76,7 @@ class JobIn(BaseModel):
     input_params: dict[str, Any] = Field(default_factory=dict)
     prompt: Annotated[Text, StringConstraints(max_length=2000)] | None = None
     # Left out where there is none: idempotency keys remember requests from before there was one.
-    callback_url: Annotated[Text, StringConstraints(min_length=1, max_length=2000)] | None = Field(
+    callback_url: Annotated[Text, StringConstraints(max_length=MAX_URL_LENGTH)] | None = Field(
         default=None,
         exclude_if=lambda url: url is None,
         description="is sent every event of the job, as a webhook is",

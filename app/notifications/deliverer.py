@@ -76,7 +76,7 @@ class Deliverer:
         if room <= 0:
             return 0
         async with self._database.transaction() as session:
-            due = await claim_due(session, limit=room, each=self._at_once_each, busy=+self._busy)
+            due = await claim_due(session, limit=room, each=self._at_once_each, busy=self._busy)
         for delivery in due:
             self._busy[delivery.destination] += 1
             task = asyncio.create_task(self._deliver(delivery))
@@ -131,7 +131,7 @@ class Deliverer:
             # The lease will end, and it is tried again.
             log.exception("a delivery could not be recorded", delivery_id=str(delivery.id))
         finally:
-            self._busy[delivery.destination] -= 1
+            self._busy -= Counter((delivery.destination,))  # keeps no zeros
             self.wake.set()
 
     async def _try(self, delivery: DueDelivery) -> Outcome:

@@ -258,8 +258,9 @@ async def test_slow_destination_holds_up_nobody(
 
         slow.answer = hold
         await outbox.webhook(ada, slow.url(), events=["job.created"])
+        params = {"image_path": await ada.upload()}
         for _ in range(40):
-            await ada.job(callback_url=None)
+            await ada.job(input_params=params)
         await outbox.webhook(ada, receiver.url(), events=["job.created"])
         await ada.job()
         while len(receiver.received) < 1 or len(slow.received) < AT_ONCE_EACH:
