@@ -17,6 +17,7 @@ from app.config import Settings
 from contract.attempts import ATTEMPT_TOKEN_HEADER, JobSpec
 from tests.conftest import WORKER_KEY
 from tests.support.jobs import dispatch
+from tests.support.outbox import WEBHOOKS
 from tests.support.people import JOBS, People, Person
 from tests.support.problems import assert_problem
 from tests.support.rows import nothing_written
@@ -29,7 +30,6 @@ a worker's key, and no key at all."""
 
 MODELS = "/api/v1/models"
 ATTEMPT = "/worker/v1/attempts/{attempt_id}"
-WEBHOOKS = "/api/v1/webhooks"
 NOTIFICATIONS = "/api/v1/notifications"
 
 # One status for each of CALLERS, in their order.

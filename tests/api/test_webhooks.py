@@ -12,11 +12,11 @@ from app.db.session import Database
 from app.jobs.tables import Job
 from app.notifications.service import MAX_WEBHOOKS
 from tests.support.apps import another_app
+from tests.support.outbox import WEBHOOKS
 from tests.support.people import JOBS, People, Person
 from tests.support.problems import assert_problem
 from tests.support.rows import nothing_written
 
-WEBHOOKS = "/api/v1/webhooks"
 URL = "https://hooks.example.com/3d"
 EVENTS = ["job.created", "job.started", "job.completed", "job.failed", "job.cancelled"]
 

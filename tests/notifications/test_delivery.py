@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from conftest import WEBHOOKS, Outbox
 from standardwebhooks import Webhook as Verifier
 from standardwebhooks.webhooks import WebhookVerificationError
 
@@ -13,6 +12,7 @@ from app.jobs.schemas import JobOut
 from app.notifications.deliverer import AT_ONCE_EACH
 from app.notifications.outbox import WAITS_SECONDS
 from app.notifications.tables import MAX_TRIES
+from tests.support.outbox import WEBHOOKS, Outbox
 from tests.support.people import JOBS, Person
 from tests.support.problems import assert_problem
 from tests.support.receiver import Received, Receiver, plain_answer, receiving

@@ -5,9 +5,9 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import WEBHOOKS, Outbox
 
 from tests.conftest import ROOT
+from tests.support.outbox import WEBHOOKS, Outbox
 from tests.support.people import Person
 from tests.support.receiver import Receiver
 

@@ -13,13 +13,13 @@ from uuid import UUID
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, Envelope, LoginPassword
-from conftest import WEBHOOKS, Outbox
 from pydantic import SecretStr
 
 from app.config import Settings
 from app.db.session import Database
 from app.notifications.duty import open_deliverer
 from devstack import ports
+from tests.support.outbox import WEBHOOKS, Outbox
 from tests.support.people import Person
 from tests.support.problems import assert_problem
 from tests.support.receiver import TLS, Receiver, plain_answer

@@ -8,7 +8,6 @@ from collections import Counter
 from typing import Any
 from uuid import UUID
 
-from conftest import Outbox
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -22,6 +21,7 @@ from app.notifications.outbox import LEASE_SECONDS, Outcome, claim_due, record, 
 from app.notifications.tables import MAX_TRIES
 from tests.conftest import ROOT, environment
 from tests.support.apps import DEAD_PORT
+from tests.support.outbox import Outbox
 from tests.support.people import JOBS, People, Person
 from tests.support.receiver import Received, Receiver
 from tests.support.runs import Stage
