@@ -27,6 +27,7 @@ log = get_logger(__name__)
 AT_ONCE = 32
 AT_ONCE_EACH = 4
 _CLOSE_SECONDS = 5.0
+_GATHER_SECONDS = 0.05
 
 
 class Sender(Protocol):
@@ -66,6 +67,17 @@ class Deliverer:
         self._at_once_each = at_once_each
         self._busy: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._waking: asyncio.TimerHandle | None = None
+
+    def wake_soon(self) -> None:
+        """Wake it after a moment, once for all that calls meanwhile: any change of a job may do."""
+        if self._waking is None:
+            loop = asyncio.get_running_loop()
+            self._waking = loop.call_later(_GATHER_SECONDS, self._wake)
+
+    def _wake(self) -> None:
+        self._waking = None
+        self.wake.set()
 
     async def run_once(self) -> int:
         """Begin to deliver what is due, as far as there is room; returns how many it was.
@@ -91,6 +103,8 @@ class Deliverer:
 
     async def close(self) -> None:
         """Give what is under way a moment to end; the rest is delivered again by somebody else."""
+        if self._waking is not None:
+            self._waking.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_CLOSE_SECONDS)
         for task in self._tasks:

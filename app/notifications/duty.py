@@ -27,7 +27,7 @@ async def open_deliverer(database: Database, settings: Settings) -> AsyncIterato
         senders[Channel.EMAIL] = Mailer(settings)
     deliverer = Deliverer(database, settings, senders)
     for channel in _WAKING:
-        database.signals.on(channel, lambda _: deliverer.wake.set())
+        database.signals.on(channel, lambda _: deliverer.wake_soon())
     try:
         yield deliverer
     finally:
