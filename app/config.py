@@ -2,8 +2,10 @@
 
 import json
 import sys
+from email.policy import SMTP as SMTP_POLICY
 from enum import StrEnum
 from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
@@ -100,6 +102,19 @@ class Settings(BaseSettings):
     dispatch_interval_seconds: float = Field(default=1, gt=0)
     worker_live_seconds: float = Field(default=75, gt=0)
 
+    webhook_allow_http: bool = False
+    webhook_ports: Annotated[list[int], NoDecode] = [80, 443]
+    webhook_allowed_networks: Annotated[list[IPv4Network | IPv6Network], NoDecode] = []
+    webhook_disable_after_days: float = Field(default=5, gt=0)
+    delivery_keep_days: float = Field(default=30, gt=0)
+    smtp_host: Annotated[str | None, BeforeValidator(_empty_as_none)] = None
+    smtp_port: int = Field(default=587, ge=1, le=65535)
+    smtp_security: Literal["starttls", "tls", "none"] = "starttls"
+    smtp_user: Annotated[str | None, BeforeValidator(_empty_as_none)] = None
+    smtp_password: Annotated[SecretStr | None, BeforeValidator(_empty_as_none)] = None
+    email_from: Annotated[str | None, BeforeValidator(_empty_as_none)] = None
+    public_url: str = "http://localhost:8000"
+
     @field_validator("database_url")
     @classmethod
     def _use_asyncpg(cls, url: str) -> str:
@@ -130,15 +145,34 @@ class Settings(BaseSettings):
             raise ValueError("must be scheme://host:port without a path, such as http://host:9000")
         return f"{parts.scheme}://{parts.netloc}"
 
-    @field_validator("backend_cors_origins", mode="before")
+    @field_validator("public_url")
     @classmethod
-    def _split_origins(cls, value: object) -> object:
+    def _check_public_url(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query:
+            raise ValueError("must be the address of this site, such as https://3d.example.org")
+        return url.rstrip("/")
+
+    @field_validator("email_from")
+    @classmethod
+    def _check_sender(cls, sender: str | None) -> str | None:
+        if sender is not None:
+            header = SMTP_POLICY.header_factory("From", sender)
+            if header.defects or len(header.addresses) != 1 or not header.addresses[0].domain:
+                raise ValueError("must be one address, such as Pipeline 3D <3d@example.org>")
+        return sender
+
+    @field_validator(
+        "backend_cors_origins", "webhook_ports", "webhook_allowed_networks", mode="before"
+    )
+    @classmethod
+    def _split_list(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
         text = value.strip()
         if text.startswith("["):
             return json.loads(text)
-        return [origin for origin in text.split(",") if origin.strip()]
+        return [item.strip() for item in text.split(",") if item.strip()]
 
     @field_validator("backend_cors_origins")
     @classmethod
@@ -155,6 +189,8 @@ class Settings(BaseSettings):
             raise ValueError("HEARTBEAT_SECONDS must be at most half of LEASE_SECONDS")
         if self.first_superuser_api_key == self.worker_api_key:
             raise ValueError("FIRST_SUPERUSER_API_KEY and WORKER_API_KEY must differ")
+        if self.smtp_host and not self.email_from:
+            raise ValueError("SMTP_HOST is set, so EMAIL_FROM must be, too")
         if self.environment is not Environment.DEVELOPMENT:
             secrets = {
                 "SECRET_KEY": self.secret_key,

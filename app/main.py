@@ -29,6 +29,10 @@ from app.limits.documentation import document_limits
 from app.limits.limiter import Limiter
 from app.limits.middleware import RateLimitMiddleware
 from app.logs import configure_logging, get_logger
+from app.notifications.documentation import document_webhooks
+from app.notifications.router import preferences_router
+from app.notifications.router import router as webhooks_router
+from app.notifications.urls import UrlPolicy
 from app.queueing.rq_queue import WorkerCommands
 from app.sessions.router import router as auth_router
 from app.sessions.service import Sessions
@@ -82,8 +86,9 @@ _TAGS = [
     {"name": "auth", "description": "Log in and out, change your password (docs/accounts.md)"},
     {"name": "users", "description": "The people of your organisation, for its admins"},
     {"name": "keys", "description": "API keys: create, rotate, revoke"},
-    {"name": "audit", "description": "Who did what, for admins"},
     {"name": "usage", "description": "What you use, and may use (docs/limits.md)"},
+    {"name": "notifications", "description": "Webhooks, callbacks and e-mail about your jobs"},
+    {"name": "audit", "description": "Who did what, for admins"},
     {"name": "worker", "description": "For GPU machines, with a worker key (docs/contract.md)"},
     {"name": "health", "description": "Liveness and readiness"},
 ]
@@ -105,7 +110,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         settings.max_queued_jobs_per_user,
     )
     app.state.usage_limits = usage = UsageLimits(database, settings)
-    app.state.submission = Submission(database, store, KnownModels(database), writer, usage)
+    app.state.submission = Submission(
+        database, store, KnownModels(database), writer, usage=usage, callbacks=UrlPolicy(settings)
+    )
     app.state.worker_commands = WorkerCommands(settings.redis_url)
     app.state.watchers = Watchers()
     app.state.limiter = limiter = Limiter(settings)
@@ -205,10 +212,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(catalog_router, prefix=API_PREFIX)
     for router in (auth_router, users_router, keys_router, usage_router, audit_router):
         app.include_router(router, prefix=API_PREFIX)
+    app.include_router(webhooks_router, prefix=API_PREFIX)
+    app.include_router(preferences_router, prefix=API_PREFIX)
     app.include_router(worker_router, prefix=WORKER_PREFIX)
     document_problems(app)
     document_limits(app, _UNLIMITED)
     document_links(app)
+    document_webhooks(app)
     app.state.streamed_paths = streamed_paths(app)
     return app
 

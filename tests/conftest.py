@@ -4,6 +4,7 @@ Every test has its own users and empty tables; servers and the API live as long 
 """
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -83,11 +84,14 @@ def environment(settings: Settings) -> dict[str, str]:
     values = {
         name.upper(): value.get_secret_value() if hasattr(value, "get_secret_value") else value
         for name, value in settings
-        if value is not None and name != "backend_cors_origins"
+        if value is not None
     }
     return {
         **{k: v for k, v in os.environ.items() if k.lower() not in Settings.model_fields},
-        **{name: str(value) for name, value in values.items()},
+        **{
+            name: json.dumps(value, default=str) if isinstance(value, list) else str(value)
+            for name, value in values.items()
+        },
     }
 
 

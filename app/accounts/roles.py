@@ -22,6 +22,8 @@ class Permission(StrEnum):
     DOWNLOAD_FILES = "download_files"
     MANAGE_OWN_ACCOUNT = "manage_own_account"
     """The own password and keys."""
+    MANAGE_OWN_WEBHOOKS = "manage_own_webhooks"
+    MANAGE_ALL_WEBHOOKS = "manage_all_webhooks"
     MANAGE_USERS = "manage_users"
     """The people of the organisation and their keys."""
     MANAGE_WORKER_KEYS = "manage_worker_keys"
@@ -48,6 +50,7 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
             Permission.CONTROL_OWN_JOBS,
             Permission.DOWNLOAD_FILES,
             Permission.MANAGE_OWN_ACCOUNT,
+            Permission.MANAGE_OWN_WEBHOOKS,
         }
     ),
     Role.VIEWER: frozenset(
@@ -68,6 +71,8 @@ SCOPES: dict[Permission, Scope] = {
     Permission.CONTROL_ALL_JOBS: Scope.CONTROL,
     Permission.DOWNLOAD_FILES: Scope.DOWNLOAD,
     Permission.MANAGE_OWN_ACCOUNT: Scope.MANAGE,
+    Permission.MANAGE_OWN_WEBHOOKS: Scope.MANAGE,
+    Permission.MANAGE_ALL_WEBHOOKS: Scope.MANAGE,
     Permission.MANAGE_USERS: Scope.MANAGE,
     Permission.MANAGE_WORKER_KEYS: Scope.MANAGE,
     Permission.READ_AUDIT: Scope.MANAGE,

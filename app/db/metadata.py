@@ -6,6 +6,7 @@ from app.audit import tables as audit
 from app.catalog import tables as catalog
 from app.db.base import Base
 from app.jobs import tables as jobs
+from app.notifications import tables as notifications
 from app.sessions import tables as sessions
 from app.usage import tables as usage
 from app.workers import tables as workers
@@ -19,6 +20,7 @@ __all__ = [
     "catalog",
     "jobs",
     "metadata",
+    "notifications",
     "sessions",
     "usage",
     "workers",

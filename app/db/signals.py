@@ -36,6 +36,8 @@ class Channel(StrEnum):
     """A job (the payload is its id) has changed."""
     ACCESS_CHANGED = "p3d_access_changed"
     """What a key, session or user (the payload is its id) may do has changed or ended."""
+    DELIVERY_READY = "p3d_delivery_ready"
+    """There is something to deliver that no change of a job has announced."""
 
 
 @dataclass(frozen=True)

@@ -45,10 +45,11 @@ WITH model AS MATERIALIZED (
         ) AS free
     FROM unnest(
         $4::uuid[], $5::text[], $6::text[], $7::jsonb[], $8::text[], $9::text[], $10::text[],
-        $11::text[], $12::text[], $13::bool[], $14::int[], $15::uuid[], $23::text[]
+        $11::text[], $12::text[], $13::bool[], $14::int[], $15::uuid[], $23::text[],
+        $24::text[]
     ) WITH ORDINALITY AS w (
         job_id, model_id, revision, input_params, prompt, idempotency_key, request_hash,
-        request_id, traceparent, require_worker, uploads, reproduces, cache_key, place
+        request_id, traceparent, require_worker, uploads, reproduces, cache_key, callback_url, place
     )
     LEFT JOIN model m ON m.id = w.model_id AND m.revision = w.revision
 ), kept AS MATERIALIZED (
@@ -61,7 +62,7 @@ WITH model AS MATERIALIZED (
     ORDER BY t.id
     FOR UPDATE OF t
 ), room AS MATERIALIZED (
-    SELECT nullif(coalesce(u.max_queued_jobs, $24), 0) - usage.queued_jobs AS jobs
+    SELECT nullif(coalesce(u.max_queued_jobs, $25), 0) - usage.queued_jobs AS jobs
     FROM user_usage usage JOIN users u ON u.id = usage.user_id
     WHERE usage.user_id = $1 FOR UPDATE OF usage
 ), fit AS (
@@ -72,10 +73,12 @@ WITH model AS MATERIALIZED (
 ), created AS (
     INSERT INTO jobs (
         id, organisation_id, user_id, model_id, model_version, queue, status, input_params, prompt,
-        reproduces, cache_key, max_attempts, idempotency_key, request_hash, request_id, traceparent
+        reproduces, cache_key, callback_url, max_attempts, idempotency_key, request_hash,
+        request_id, traceparent
     )
     SELECT job_id, $2::uuid, $1::uuid, model_id, version, queue, 'QUEUED', input_params, prompt,
-        reproduces, cache_key, max_attempts, idempotency_key, request_hash, request_id, traceparent
+        reproduces, cache_key, callback_url, max_attempts, idempotency_key, request_hash,
+        request_id, traceparent
     FROM fit WHERE has_room ORDER BY place
     ON CONFLICT (user_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
     RETURNING queue, {JOB_COLUMNS}
@@ -120,6 +123,7 @@ class Draft:
     uploads: Sequence[CheckedUpload] = ()
     reproduces: UUID | None = None
     cache_key: str | None = None
+    callback_url: str | None = None
     idempotency_key: str | None = None
     request_hash: str | None = None
     require_worker: bool = False
@@ -238,6 +242,7 @@ class JobWriter:
             [upload.size_bytes for _, upload in uploads],
             [upload.etag for _, upload in uploads],
             [draft.cache_key for draft in drafts],
+            [draft.callback_url for draft in drafts],
             self._max_queued,
         )
         for queue in {row["queue"] for row in rows if row["id"] is not None}:

@@ -10,6 +10,7 @@ from app.artifacts.tables import Artifact
 from app.jobs.estimates import Estimate
 from app.jobs.lifecycle import JobStatus
 from app.jobs.tables import Job, JobEvent
+from app.notifications.urls import MAX_URL_LENGTH
 from app.web.queries import MAX_PAGE, Moment
 from contract.artifacts import MediaType
 from contract.base import Sha256, Text, UtcDatetime
@@ -64,11 +65,19 @@ class JobIn(BaseModel):
     model_id: Annotated[Text, StringConstraints(min_length=1, max_length=100)]
     input_params: dict[str, Any] = Field(default_factory=dict)
     prompt: Annotated[Text, StringConstraints(max_length=2000)] | None = None
+    # Both are left out where they ask for nothing: idempotency keys remember requests from before
+    # there were any.
     cache: bool = Field(
         default=False,
+        exclude_if=lambda wanted: not wanted,
         description="answer at once with the files of an earlier job of your organisation that was"
         " created with `cache`, by the same version of the model, of the same parameters and input,"
         " if there is one",
+    )
+    callback_url: Annotated[Text, StringConstraints(max_length=MAX_URL_LENGTH)] | None = Field(
+        default=None,
+        exclude_if=lambda url: url is None,
+        description="is sent every event of the job, as a webhook is",
     )
 
 

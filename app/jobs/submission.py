@@ -23,6 +23,7 @@ from app.jobs.reproduction import check_again, find_original
 from app.jobs.rows import JobRow
 from app.jobs.schemas import JobIn
 from app.jobs.tables import Job
+from app.notifications.urls import UrlPolicy
 from app.storage.base import ObjectStore
 from app.usage.service import UsageLimits
 
@@ -38,6 +39,7 @@ class CheckedRequest:
     input_params: dict[str, Any]
     prompt: str | None
     uploads: Sequence[CheckedUpload]
+    callback_url: str | None = None
 
     @property
     def uncounted_bytes(self) -> int:
@@ -74,6 +76,7 @@ class Submission:
         models: the catalog as it was last read.
         writer: writes the jobs.
         usage: what users may have.
+        callbacks: which URLs may be told of events.
     """
 
     def __init__(
@@ -82,13 +85,16 @@ class Submission:
         store: ObjectStore,
         models: KnownModels,
         writer: JobWriter,
+        *,
         usage: UsageLimits,
+        callbacks: UrlPolicy,
     ) -> None:
         self._database = database
         self._store = store
         self._models = models
         self._writer = writer
         self._usage = usage
+        self._callbacks = callbacks
 
     async def check(self, principal: Principal, request: JobIn) -> CheckedRequest:
         """Check a request as a whole, as things are now, without creating anything.
@@ -98,6 +104,7 @@ class Submission:
         Raises:
             ForbiddenError: the role may not create jobs.
             ModelNotFoundError, InvalidParametersError, PromptError: the request does not fit.
+            DestinationError: its `callback_url` is not called from here.
             UploadNotFoundError, UploadMissingError, …: an upload it names cannot be used.
             QuotaExceededError: there is no room for one more.
         """
@@ -129,12 +136,7 @@ class Submission:
         origin = _Origin(
             context,
             require_worker,
-            # Without what does not ask for anything, so that adding it changed no key's meaning.
-            *_key_and_hash(
-                idempotency_key,
-                fingerprint
-                or request.model_dump(mode="json", exclude=None if request.cache else {"cache"}),
-            ),
+            *_key_and_hash(idempotency_key, fingerprint or request.model_dump(mode="json")),
             may_cache=request.cache,
         )
         principal.require(Permission.CREATE_JOBS)
@@ -217,6 +219,7 @@ class Submission:
                 origin.context.traceparent,
                 uploads=checked.uploads,
                 reproduces=origin.reproduces,
+                callback_url=checked.callback_url,
                 idempotency_key=origin.idempotency_key,
                 request_hash=origin.request_hash,
                 require_worker=origin.require_worker,
@@ -250,6 +253,9 @@ class Submission:
         model = known.model
         params = complete_parameters(model, request.input_params)
         prompt = check_prompt(model, request.prompt)
+        callback_url = None
+        if request.callback_url is not None:
+            callback_url = str(self._callbacks.check(request.callback_url, pointer="/callback_url"))
         wanted = [
             parameter
             for parameter in upload_parameters(model.parameters)
@@ -266,7 +272,7 @@ class Submission:
                 await check_upload(self._store, ticket, parameter)
                 for ticket, parameter in zip(tickets, wanted, strict=True)
             ]
-        return CheckedRequest(known, params, prompt, uploads)
+        return CheckedRequest(known, params, prompt, uploads, callback_url)
 
     async def _why_not(
         self, principal: Principal, origin: "_Origin", draft: Draft, row: JobRow

@@ -35,6 +35,7 @@ from app.jobs.schemas import JobIn, JobOut, ValidationOut
 from app.jobs.submission import RequestContext, Submission, Submitted
 from app.jobs.views import answer_submission
 from app.limits.dependencies import CountedCreate
+from app.notifications.errors import DestinationError
 from app.usage.errors import QuotaExceededError
 from app.web.dependencies import SettingsDependency
 from app.web.problems import problem_responses
@@ -52,6 +53,7 @@ _FITNESS_ERRORS = (
     ModelNotFoundError,
     InvalidParametersError,
     PromptError,
+    DestinationError,
     UploadNotFoundError,
     UploadMissingError,
     UploadExpiredError,

@@ -112,6 +112,7 @@ class Job(Base):
     cached_from: Mapped[UUID | None] = mapped_column(
         ForeignKey("jobs.id"), doc="the job whose files it has, and never ran itself"
     )
+    callback_url: Mapped[str | None] = mapped_column(doc="told of every event of the job")
     priority: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
 
     max_attempts: Mapped[int] = mapped_column(SmallInteger)

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import functools
 import signal
 import time
@@ -13,6 +14,7 @@ from app.config import Settings, get_settings
 from app.db.session import Database
 from app.db.signals import Channel, Signals, first_of
 from app.logs import configure_logging, get_logger
+from app.notifications.duty import open_deliverer
 from app.queueing.dispatcher import Dispatcher
 from app.queueing.mover import move_left_behind
 from app.queueing.rescuer import rescue_lost_attempts
@@ -73,7 +75,9 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
     await signals.start()
     log.info("dispatcher started")
     try:
-        with signals.listen(Channel.WORK_READY) as work_ready:
+        async with contextlib.AsyncExitStack() as opened:
+            work_ready = opened.enter_context(signals.listen(Channel.WORK_READY))
+            deliverer = await opened.enter_async_context(open_deliverer(database, settings))
             await asyncio.gather(
                 _repeat("dispatch", dispatcher.run_once, every, stopping, work_ready),
                 _repeat("push lost", dispatcher.push_lost, every, stopping),
@@ -84,6 +88,9 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
                 _repeat("delete", delete, _RETENTION_SECONDS, stopping),
                 _repeat("forget sessions", forget, _RETENTION_SECONDS, stopping),
                 _repeat("abort", abort, 5 * every, stopping),
+                _repeat("announce", deliverer.announce, _RETENTION_SECONDS, stopping),
+                _repeat("deliver", deliverer.run_once, every, stopping, deliverer.wake),
+                _repeat("forget deliveries", deliverer.delete_old, _RETENTION_SECONDS, stopping),
             )
     finally:
         await signals.stop()
@@ -97,8 +104,9 @@ def main() -> None:
     """Parse the command line and run until SIGTERM or Ctrl-C."""
     argparse.ArgumentParser(
         prog="python -m app.queueing",
-        description="Admits jobs into the RQ queues, rescues lost attempts and deletes what has "
-        "expired. Settings come from the environment and .env (see .env.example).",
+        description="Admits jobs into the RQ queues, rescues lost attempts, deletes what has "
+        "expired, and delivers webhooks and e-mail. Settings come from the environment and .env "
+        "(see .env.example).",
     ).parse_args()
     settings = get_settings()
     configure_logging(settings, "dispatcher")

@@ -17,6 +17,7 @@ from app.config import Settings
 from contract.attempts import ATTEMPT_TOKEN_HEADER, JobSpec
 from tests.conftest import WORKER_KEY
 from tests.support.jobs import dispatch
+from tests.support.outbox import WEBHOOKS
 from tests.support.people import AUTH, JOBS, PASSWORD, People, Person
 from tests.support.problems import assert_problem
 from tests.support.rows import nothing_written
@@ -31,6 +32,7 @@ MODELS = "/api/v1/models"
 USERS, KEYS = "/api/v1/users", "/api/v1/keys"
 VIDEOS = "/api/v1/videos"
 ATTEMPT = "/worker/v1/attempts/{attempt_id}"
+NOTIFICATIONS = "/api/v1/notifications"
 
 # One status for each of CALLERS, in their order.
 ANYBODY = "200 200 200 200 200 200 200 200"
@@ -47,6 +49,12 @@ WORKER = "403 403 403 403 403 401 200 401"
 # Admins of their own organisation; what is the owner's is not the stranger's.
 ADMINS = "403 200 403 403 200 401 403 401"
 MANAGES_OWNER = "403 200 403 403 404 401 403 401"
+# For oneself, if the role may have any at all.
+MAY_HAVE_WEBHOOKS = "200 200 200 403 200 401 403 401"
+CREATES_WEBHOOK = "201 201 201 403 201 401 403 401"
+MANAGES_WEBHOOK = "200 200 403 403 404 401 403 401"
+DELETES_WEBHOOK = "204 204 403 403 404 401 403 401"
+SENDS_TO_WEBHOOK = "202 202 403 403 404 401 403 401"
 
 MATRIX = {
     "GET /livez": ANYBODY,
@@ -89,6 +97,19 @@ MATRIX = {
     f"GET {VIDEOS}": PEOPLE,
     f"GET {VIDEOS}/{{video_id}}": READS_JOB,
     f"DELETE {VIDEOS}/{{video_id}}": CONTROLS_JOB,
+    f"GET {WEBHOOKS}/": MAY_HAVE_WEBHOOKS,
+    f"POST {WEBHOOKS}/": CREATES_WEBHOOK,
+    f"GET {WEBHOOKS}/deliveries": MAY_HAVE_WEBHOOKS,
+    f"POST {WEBHOOKS}/deliveries/{{delivery_id}}/redeliver": SENDS_TO_WEBHOOK,
+    f"GET {WEBHOOKS}/{{webhook_id}}": MANAGES_WEBHOOK,
+    f"PATCH {WEBHOOKS}/{{webhook_id}}": MANAGES_WEBHOOK,
+    f"DELETE {WEBHOOKS}/{{webhook_id}}": DELETES_WEBHOOK,
+    f"POST {WEBHOOKS}/{{webhook_id}}/test": SENDS_TO_WEBHOOK,
+    f"POST {WEBHOOKS}/{{webhook_id}}/rotate-secret": MANAGES_WEBHOOK,
+    f"GET {WEBHOOKS}/{{webhook_id}}/deliveries": MANAGES_WEBHOOK,
+    f"GET {NOTIFICATIONS}": PEOPLE,
+    f"PATCH {NOTIFICATIONS}": PEOPLE,
+    f"POST {NOTIFICATIONS}/callback-secret": MAY_HAVE_WEBHOOKS,
     "POST /worker/v1/workers/heartbeat": WORKER,
     f"POST {ATTEMPT}/claim": WORKER,
     f"POST {ATTEMPT}/heartbeat": WORKER,
@@ -154,6 +175,23 @@ async def _cancelled(stage: Stage, owner: Person) -> Target:
     target = await _waiting(stage, owner)
     await owner.client.post(f"{JOBS}/{target.names['job_id']}/cancel")
     return target
+
+
+_WEBHOOK = {"url": "https://hooks.example.com/"}
+
+
+def _webhook(body: dict[str, Any] | None = None) -> Prepare:
+    async def prepare(stage: Stage, owner: Person) -> Target:
+        made = (await owner.client.post(f"{WEBHOOKS}/", json=_WEBHOOK)).json()
+        return Target({"webhook_id": made["id"]}, body)
+
+    return prepare
+
+
+async def _delivery(stage: Stage, owner: Person) -> Target:
+    made = await _webhook()(stage, owner)
+    test = await owner.client.post(f"{WEBHOOKS}/{made.names['webhook_id']}/test")
+    return Target({"delivery_id": test.json()["id"]})
 
 
 async def _new_job(stage: Stage, owner: Person) -> Target:
@@ -244,6 +282,10 @@ PREPARE: dict[str, Prepare] = {
     f"POST {VIDEOS}/upload": _form,
     f"GET {VIDEOS}/{{video_id}}": _video,
     f"DELETE {VIDEOS}/{{video_id}}": _video,
+    f"POST {WEBHOOKS}/": _just(_WEBHOOK),
+    f"POST {WEBHOOKS}/deliveries/{{delivery_id}}/redeliver": _delivery,
+    f"PATCH {WEBHOOKS}/{{webhook_id}}": _webhook({"enabled": False}),
+    f"PATCH {NOTIFICATIONS}": _just({"email": "off"}),
     "POST /worker/v1/workers/heartbeat": _just(_WORKER),
     f"POST {ATTEMPT}/claim": _dispatched,
     f"POST {ATTEMPT}/heartbeat": _running({}),
@@ -256,6 +298,12 @@ PREPARE: dict[str, Prepare] = {
     f"POST {ATTEMPT}/streams/complete": _streamed,
     f"POST {ATTEMPT}/finish": _running(_FAILED),
 }
+
+
+def _usual(path: str) -> Prepare:
+    if "{job_id}" in path:
+        return _done
+    return _webhook() if "{webhook_id}" in path else _just()
 
 
 @pytest.fixture
@@ -323,7 +371,7 @@ async def test_row(
 ) -> None:
     """Each caller gets the row's answer about the owner's things; the refused leave no trace."""
     method, _, path = row.partition(" ")
-    prepare = PREPARE.get(row, _done if "{job_id}" in path else _just())
+    prepare = PREPARE.get(row, _usual(path))
     expected = dict(zip(CALLERS, map(int, MATRIX[row].split()), strict=True))
     refused = await prepare(stage, owner)
     found = {}

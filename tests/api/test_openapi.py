@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from jsonschema import Draft202012Validator
 
 from app.jobs.schemas import JobOut
+from app.notifications.events import TEST, Event
 
 SCHEMA = json.loads(
     (Path(__file__).parent.parent / "support" / "openapi-3.1.schema.json").read_text()
@@ -168,6 +169,18 @@ def test_limits_are_documented(document: dict[str, Any]) -> None:
     for name in ("jobs/", "jobs/validate", "jobs/upload-ticket", "jobs/{job_id}/reproduce"):
         refusal = operations[f"POST /api/v1/{name}"]["responses"]["429"]
         assert "`QUOTA_EXCEEDED`" in refusal["description"], name
+
+
+def test_webhooks_are_documented(document: dict[str, Any]) -> None:
+    """Every event that is sent has an entry, with its signature and the body's schema."""
+    assert document["webhooks"].keys() == {*map(str, Event), TEST}
+    for name, item in document["webhooks"].items():
+        operation = item["post"]
+        headers = {parameter["name"] for parameter in operation["parameters"]}
+        assert headers == {"webhook-id", "webhook-timestamp", "webhook-signature"}
+        schema = operation["requestBody"]["content"]["application/json"]["schema"]
+        model = "TestMessage" if name == TEST else "JobMessage"
+        assert schema == {"$ref": f"#/components/schemas/{model}"}
 
 
 def test_framework_default_is_nowhere(document: dict[str, Any]) -> None:

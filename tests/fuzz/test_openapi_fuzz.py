@@ -44,12 +44,17 @@ async def _things(people: People, stage: Stage) -> tuple[dict[str, list[str]], s
     done = await stage.succeeded(owner)
     failed = await stage.failed(owner)
     running, spec = await stage.running(owner)
+    url = "/api/v1/webhooks/"
+    webhook = (await owner.client.post(url, json={"url": "https://a.example.com"})).json()
+    test = (await owner.client.post(f"{url}{webhook['id']}/test")).json()
     names = {
         "job_id": [done["id"], failed["id"], running["id"], (await owner.job())["id"]],
         "attempt_id": [str(spec.attempt_id)],
         "user_id": [str(owner.id), str((await people.make()).id)],
         "key_id": [(await owner.another_key())["id"] for _ in range(3)],
         "model_id": ["inflate-v1", "dreamfusion-sd"],
+        "webhook_id": [webhook["id"]],
+        "delivery_id": [test["id"]],
     }
     return names, owner.key, spec.attempt_token
 

@@ -10,6 +10,7 @@ from app.db.session import Database
 TABLES = (
     *("jobs", "artifacts", "attempts", "job_events", "user_queue", "workers"),
     *("organisations", "users", "api_keys", "sessions", "refresh_tokens"),
+    *("webhooks", "deliveries", "notification_preferences"),
 )
 
 

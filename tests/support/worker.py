@@ -157,7 +157,9 @@ class FakeWorker:
             spec, "finish", {"outcome": "succeeded", "artifact_ids": [artifact], "metrics": {}}
         )
 
-    async def fail(self, spec: JobSpec, *, permanent: bool = False) -> httpx.Response:
+    async def fail(
+        self, spec: JobSpec, *, permanent: bool = False, message: str = "it broke"
+    ) -> httpx.Response:
         """Report a failure."""
         return await self.call(
             spec,
@@ -165,7 +167,7 @@ class FakeWorker:
             {
                 "outcome": "failed",
                 "code": "PIPELINE_ERROR",
-                "message": "it broke",
+                "message": message,
                 "permanent": permanent,
             },
         )

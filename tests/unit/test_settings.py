@@ -194,6 +194,50 @@ def test_cors_origins(text: str, origins: list[str]) -> None:
     assert _settings(BACKEND_CORS_ORIGINS=text).backend_cors_origins == origins
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("WEBHOOK_PORTS", "", []),
+        ("WEBHOOK_PORTS", "443, 8443", [443, 8443]),
+        ("WEBHOOK_PORTS", "[443]", [443]),
+        ("WEBHOOK_ALLOWED_NETWORKS", "", []),
+        ("WEBHOOK_ALLOWED_NETWORKS", "10.1.0.0/16,fd00::/8", ["10.1.0.0/16", "fd00::/8"]),
+        ("SMTP_HOST", "", None),
+        ("SMTP_PASSWORD", "", None),
+        ("EMAIL_FROM", "Pipeline 3D <3d@example.org>", "Pipeline 3D <3d@example.org>"),
+        ("PUBLIC_URL", "https://3d.example.org/", "https://3d.example.org"),
+    ],
+)
+def test_notification_settings(name: str, text: str, value: Any) -> None:
+    """Lists may be parted by commas; what is left empty is not there."""
+    found = getattr(_settings(**{name: text}), name.lower())
+    if name == "WEBHOOK_ALLOWED_NETWORKS":
+        found = [str(network) for network in found]
+    assert found == value
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("WEBHOOK_PORTS", "https"),
+        ("WEBHOOK_ALLOWED_NETWORKS", "10.1.0.1/16"),
+        ("WEBHOOK_ALLOWED_NETWORKS", "everything"),
+        ("WEBHOOK_DISABLE_AFTER_DAYS", "0"),
+        ("SMTP_SECURITY", "ssl3"),
+        ("SMTP_PORT", "0"),
+        ("SMTP_HOST", "mail.example.org"),  # without EMAIL_FROM
+        ("EMAIL_FROM", "nobody"),
+        ("EMAIL_FROM", "a@example.org, b@example.org"),
+        ("EMAIL_FROM", "a@example.org\r\nBcc: b@example.org"),
+        ("PUBLIC_URL", "3d.example.org"),
+        ("PUBLIC_URL", "https://3d.example.org/?x=1"),
+    ],
+)
+def test_wrong_notification_settings(name: str, value: str) -> None:
+    """Each is refused by a sentence that names it."""
+    assert name in _complaint(**{name: value})
+
+
 def test_settings_do_not_show_secrets() -> None:
     """Printing the settings, as a log line might, shows no secret."""
     assert SECRET not in repr(_settings())

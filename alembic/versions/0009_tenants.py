@@ -5,8 +5,8 @@ Needs a user that may create roles, or a superuser, unless the role is there alr
 
 from alembic import op
 
-revision = '0008'
-down_revision = '0007'
+revision = '0009'
+down_revision = '0008'
 branch_labels = None
 depends_on = None
 
