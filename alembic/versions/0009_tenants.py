@@ -11,22 +11,36 @@ branch_labels = None
 depends_on = None
 
 ROLE = 'pipeline3d_tenant'
+OWN = 'organisation_id = current_tenant()'
 OF_JOB = 'EXISTS (SELECT FROM jobs WHERE jobs.id = {}.job_id)'
 OF_USER = 'EXISTS (SELECT FROM users WHERE users.id = {}.user_id)'
-# Which rows are the tenant's, and which it may write.
+# The keys of GPU machines are nobody's own; who runs the platform makes them.
+WORKER_KEY = " OR kind = 'worker' AND EXISTS (SELECT FROM organisations WHERE runs_platform)"
+# Which rows are the tenant's, and which it may write where that differs.
 POLICIES = [
-    ('organisations', 'id = current_tenant()', 'id = current_tenant()'),
-    ('users', 'organisation_id = current_tenant()', 'organisation_id = current_tenant()'),
-    ('jobs', 'organisation_id = current_tenant()', 'organisation_id = current_tenant()'),
-    ('api_keys', OF_USER, OF_USER),
-    ('upload_tickets', OF_USER, OF_USER),
-    ('user_queue', OF_USER, OF_USER),
-    ('attempts', OF_JOB, OF_JOB),
+    ('organisations', 'id = current_tenant()', None),
+    ('users', OWN, None),
+    ('jobs', OWN, None),
+    ('audit_events', OWN, None),
+    ('deliveries', OWN, None),
+    ('webhooks', OWN, None),
+    ('api_keys', OF_USER + WORKER_KEY, None),
+    ('gpu_usage', OF_USER, None),
+    ('notification_preferences', OF_USER, None),
+    ('sessions', OF_USER, None),
+    ('upload_tickets', OF_USER, None),
+    ('user_queue', OF_USER, None),
+    ('user_usage', OF_USER, None),
+    ('refresh_tokens', 'EXISTS (SELECT FROM sessions WHERE sessions.id = {}.session_id)', None),
+    ('attempts', OF_JOB, None),
     # Written by the statement that writes the job, which they cannot see then.
     ('artifacts', OF_JOB, 'true'),
     ('job_events', OF_JOB, 'true'),
 ]
-SHARED = ['api_processes', 'models', 'workers']
+APPEND_ONLY = {'audit_events'}
+SHARED = ['api_processes', 'delivery_channels', 'models', 'workers']
+COUNTERS = ['login_failures']
+EVERYTHING = 'SELECT, INSERT, UPDATE, DELETE'
 
 
 def upgrade() -> None:
@@ -57,12 +71,15 @@ def upgrade() -> None:
     """)
     for table in SHARED:
         op.execute(f'GRANT SELECT ON {table} TO {ROLE}')
+    for table in COUNTERS:
+        op.execute(f'GRANT {EVERYTHING} ON {table} TO {ROLE}')
     for table, seen, written in POLICIES:
-        op.execute(f'GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {ROLE}')
+        rights = 'SELECT, INSERT' if table in APPEND_ONLY else EVERYTHING
+        op.execute(f'GRANT {rights} ON {table} TO {ROLE}')
         op.execute(f'ALTER TABLE {table} ENABLE ROW LEVEL SECURITY')
         op.execute(
             f'CREATE POLICY tenant ON {table} TO {ROLE}'
-            f' USING ({seen.format(table)}) WITH CHECK ({written.format(table)})'
+            f' USING ({seen.format(table)}) WITH CHECK ({(written or seen).format(table)})'
         )
 
 
@@ -72,7 +89,7 @@ def downgrade() -> None:
     for table, _, _ in POLICIES:
         op.execute(f'DROP POLICY tenant ON {table}')
         op.execute(f'ALTER TABLE {table} DISABLE ROW LEVEL SECURITY')
-    for table in [*(table for table, _, _ in POLICIES), *SHARED]:
+    for table in [*(table for table, _, _ in POLICIES), *SHARED, *COUNTERS]:
         op.execute(f'REVOKE ALL ON {table} FROM {ROLE}')
     op.execute('DROP FUNCTION current_tenant()')
     op.execute(f'REVOKE USAGE ON ALL SEQUENCES IN SCHEMA public FROM {ROLE}')

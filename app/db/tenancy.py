@@ -22,19 +22,37 @@ _OF_USER = "EXISTS (SELECT FROM users WHERE users.id = {table}.user_id)"
 
 POLICIES: dict[str, str] = {
     "organisations": "id = current_tenant()",
-    "users": _OWN,
-    "jobs": _OWN,
-    **{table: _OF_USER.format(table=table) for table in ("api_keys", "upload_tickets")},
-    "user_queue": _OF_USER.format(table="user_queue"),
+    **dict.fromkeys(("audit_events", "deliveries", "jobs", "users", "webhooks"), _OWN),
+    # The keys of GPU machines are nobody's own; who runs the platform makes them.
+    "api_keys": _OF_USER.format(table="api_keys")
+    + " OR kind = 'worker' AND EXISTS (SELECT FROM organisations WHERE runs_platform)",
+    **{
+        table: _OF_USER.format(table=table)
+        for table in (
+            "gpu_usage",
+            "notification_preferences",
+            "sessions",
+            "upload_tickets",
+            "user_queue",
+            "user_usage",
+        )
+    },
+    "refresh_tokens": "EXISTS (SELECT FROM sessions WHERE sessions.id = refresh_tokens.session_id)",
     **{table: _OF_JOB.format(table=table) for table in ("artifacts", "attempts", "job_events")},
 }
 """Which rows of a table are the tenant's; others are as if they were not there."""
 
+APPEND_ONLY = frozenset({"audit_events"})
+"""Tables in which a tenant may change or delete nothing."""
+
 WRITTEN_WITH_THEIR_JOB = frozenset({"artifacts", "job_events"})
 """Their rows may be written by the statement that writes the job, which they cannot see then."""
 
-SHARED = frozenset({"api_processes", "models", "workers"})
+SHARED = frozenset({"api_processes", "delivery_channels", "models", "workers"})
 """Tables of the whole platform, which tenants may read."""
+
+COUNTERS = frozenset({"login_failures"})
+"""Tables of the whole platform in which tenants count, under names that tell nothing."""
 
 NARROW = f"""
 SELECT set_config('role', '{TENANT_ROLE}', true), set_config('app.organisation', $1, true)

@@ -16,7 +16,15 @@ from app.db import tenancy
 from app.db.metadata import metadata
 from app.db.pool import PlainPool
 from app.db.session import Database
-from app.db.tenancy import POLICIES, SHARED, TENANT_ROLE, WRITTEN_WITH_THEIR_JOB, enter_tenant
+from app.db.tenancy import (
+    APPEND_ONLY,
+    COUNTERS,
+    POLICIES,
+    SHARED,
+    TENANT_ROLE,
+    WRITTEN_WITH_THEIR_JOB,
+    enter_tenant,
+)
 from app.jobs import service
 from tests.support.people import JOBS, People, Person
 from tests.support.problems import assert_problem
@@ -59,7 +67,7 @@ async def _count(database: Database) -> dict[str, int]:
 
 async def test_every_table_is_somebodys(database: Database) -> None:
     """Each table has a policy or is said to be shared, and the database has just these."""
-    assert set(metadata.tables) == set(POLICIES) | SHARED
+    assert set(metadata.tables) == set(POLICIES) | SHARED | COUNTERS
     async with database.transaction() as session:
         found = (
             await session.execute(
@@ -100,6 +108,16 @@ async def test_policies_are_those_of_the_code(database: Database) -> None:
         }
         await session.rollback()
     assert stored == probes
+
+
+async def test_what_is_append_only_cannot_be_changed(database: Database) -> None:
+    """The role has no right to change the audit trail, beside the trigger that refuses it."""
+    async with database.transaction() as session:
+        for table in APPEND_ONLY:
+            for right, expected in (("INSERT", True), ("UPDATE", False), ("DELETE", False)):
+                statement = text("SELECT has_table_privilege(:role, :table, :right)")
+                values = {"role": TENANT_ROLE, "table": table, "right": right}
+                assert (await session.execute(statement, values)).scalar_one() is expected
 
 
 async def test_query_without_a_guard_sees_one_organisation(
