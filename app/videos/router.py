@@ -23,6 +23,7 @@ from app.jobs.stopping import stop_worker_soon
 from app.jobs.submission import RequestContext, Submitted
 from app.jobs.submission_router import IdempotencyKey
 from app.jobs.views import no_worker_warning
+from app.limits.dependencies import CountedCreate
 from app.usage.errors import QuotaExceededError
 from app.usage.service import UsageLimits
 from app.videos import service
@@ -101,6 +102,7 @@ _FORM: dict[str, Any] = {
     "/upload",
     status_code=status.HTTP_202_ACCEPTED,
     summary="Upload videos and queue a job for each",
+    dependencies=[CountedCreate],
     responses=problem_responses(
         *(InvalidFormError, UnsupportedFormError, NoVideoError, UploadInterruptedError),
         *(UploadTypeError, UploadTooLargeError, TooManyUploadsError),
