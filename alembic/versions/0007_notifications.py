@@ -147,15 +147,12 @@ def upgrade() -> None:
     op.create_index('ix_deliveries_job_id', 'deliveries', ['job_id'], unique=False)
     op.create_index('ix_deliveries_occurred_at', 'deliveries', ['occurred_at'], unique=False)
     op.add_column('jobs', sa.Column('callback_url', sa.Text(), nullable=True))
-    columns = sa.inspect(op.get_bind()).get_columns('users')
-    if 'email' not in {column['name'] for column in columns}:
-        op.add_column('users', sa.Column('email', sa.Text(), nullable=True))
     op.execute(_QUEUE_DELIVERIES)
     op.execute(_TRIGGER)
 
 
 def downgrade() -> None:
-    """Take the change back; `users.email` stays, for it may have been there before."""
+    """Take the change back."""
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.execute('DROP TRIGGER queue_deliveries ON job_events')
     op.execute('DROP FUNCTION queue_deliveries()')
