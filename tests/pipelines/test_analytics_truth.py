@@ -40,7 +40,7 @@ def test_rough_boxes(drawn: tuple[scenes.Scene, Sequence[Drawn]], tracker: str) 
     scene, frames = drawn
     rough = runs.Oracle(frames, missing=0.05, tremble=1.0, seed=4)
     figures, _ = runs.analyse(frames, runs.zones_of(scene), rough, tracker, 3 * FRAME_S)
-    assert figures.idf1 >= 0.95
+    assert figures.idf1 >= 0.9
     assert (figures.events_found, figures.events_wrong) == (figures.events, 0)
 
 
