@@ -1,23 +1,20 @@
 """One run of `video-frames`: a confined child decodes, this side writes what it tells."""
 
 import json
-import os
-import subprocess
 import time
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from contract.containers import ENOUGH_BYTES, video_type_of
 from contract.kinds import ArtifactKind
 from worker_vm.pipelines.base import PipelineError, Reporter, RunInput
 from worker_vm.pipelines.frames.archive import FramesArchive
 from worker_vm.pipelines.frames.parameters import exact, read_parameters
-from worker_vm.pipelines.frames.records import Record, RecordError, receive
 from worker_vm.pipelines.frames.request import Request
-from worker_vm.sandbox import ConfinedChild, Limit, Limits, SandboxError
+from worker_vm.video.child import decode_confined, sniffed_type
 from worker_vm.video.problems import PASSING, VideoCode, VideoError
+from worker_vm.video.records import Record, RecordError
 from worker_vm.video.settings import read_settings
 
 _PREVIEWS = {
@@ -62,7 +59,7 @@ class Run:
         self._folder.mkdir(exist_ok=True)
         target = self._folder / "frames.zip"
         try:
-            request = self._request(self._sniff())
+            request = self._request(sniffed_type(self._path))
             archive = FramesArchive(
                 target, self._parameters.format, self._settings.max_output_bytes
             )
@@ -89,25 +86,6 @@ class Run:
             "first_frame_seconds": self._first_frame_seconds or 0.0,
             "decoder_peak_memory_bytes": float(self._peak_bytes),
         }
-
-    def _sniff(self) -> str:
-        """The file's type by its first bytes."""
-        try:
-            if not self._path.stat().st_size:
-                raise VideoError(VideoCode.EMPTY_INPUT, "The file is empty. Upload it again.")
-            with self._path.open("rb") as file:
-                media_type = video_type_of(file.read(ENOUGH_BYTES))
-        except OSError as error:
-            raise VideoError(
-                VideoCode.INPUT_READ_ERROR, f"The video could not be read: {error.strerror}."
-            ) from error
-        if media_type is None:
-            raise VideoError(
-                VideoCode.UNSUPPORTED_CONTAINER,
-                "The file is no video of a kind that is taken, whatever its name says. Send MP4,"
-                " MOV, MKV, WebM, AVI, WMV or FLV.",
-            )
-        return media_type
 
     def _request(self, media_type: str) -> Request:
         wanted, limits = self._parameters, self._settings
@@ -138,46 +116,15 @@ class Run:
         Raises:
             VideoError: the child's reason, or that it broke down.
         """
-        settings = self._settings
-        threads = max(int(os.environ.get("WORKER_THREADS", "1")), 1)
-        limits = Limits(
-            memory_bytes=settings.memory_bytes,
-            cpu_seconds=settings.work_seconds * threads,
-            output_bytes=0,  # it writes to a pipe only
-            wall_seconds=settings.work_seconds,
-            threads=threads,
-        )
         self._tell(*self._told)
-        with (
-            self._path.open("rb") as file,
-            ConfinedChild(
-                "worker_vm.pipelines.frames.decoder",
-                stdin=file,
-                stdout=subprocess.PIPE,
-                limits=limits,
-                request=json.dumps(asdict(request)),
-            ) as child,
-        ):
-            try:
-                while record := receive(lambda size: child.read(size, self._idle)):
-                    self._take(record, archive)
-                    if record.type == "done":
-                        self._peak_bytes = child.peak_memory_bytes()
-                child.wait()
-            except (RecordError, ValueError) as error:
-                raise self._broke_down(f"the decoder told nonsense ({error})") from error
-            except SandboxError as error:
-                if error.limit is Limit.TIME:
-                    raise VideoError(
-                        VideoCode.TIMEOUT, f"The video could not be decoded: {error}. Send less."
-                    ) from error
-                raise self._broke_down(str(error)) from error
-        if self._done is None or not archive.frames:
-            raise self._broke_down("the decoder ended early")
-
-    def _broke_down(self, reason: str) -> VideoError:
-        return VideoError(
-            VideoCode.CORRUPT_INPUT, f"The video could not be decoded: {reason}. Send another file."
+        self._peak_bytes = decode_confined(
+            self._path,
+            "worker_vm.pipelines.frames.decoder",
+            json.dumps(asdict(request)),
+            memory_bytes=self._settings.memory_bytes,
+            work_seconds=self._settings.work_seconds,
+            take=lambda record: self._take(record, archive),
+            idle=lambda: self._tell(*self._told),
         )
 
     def _take(self, record: Record, archive: FramesArchive) -> None:
@@ -195,10 +142,9 @@ class Run:
         elif record.type == "source":
             self._source = record.facts
         elif record.type == "done":
+            if not archive.frames:
+                raise RecordError("it made no frame")
             self._done = record.facts
-        elif record.type == "error":
-            code = VideoCode(record.text("code"))
-            raise VideoError(code, record.text("message"))
         else:
             raise RecordError(f"an unknown record {record.type[:40]!r}")
 
@@ -227,10 +173,6 @@ class Run:
     def _tell(self, percent: float, stage: str, message: str) -> None:
         self._told = (max(percent, self._told[0]), stage, message)
         self._report.progress(*self._told)
-
-    def _idle(self) -> None:
-        """Notice that the run should stop, though nothing happens."""
-        self._tell(*self._told)
 
     def _manifest(self, archive: FramesArchive) -> dict[str, Any]:
         done = self._done or {}

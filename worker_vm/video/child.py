@@ -1,0 +1,105 @@
+"""The pipeline's side of a confined child that decodes a video; imports nothing heavy."""
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from contract.containers import ENOUGH_BYTES, video_type_of
+from worker_vm.sandbox import ConfinedChild, Limit, Limits, SandboxError
+from worker_vm.video.problems import VideoCode, VideoError
+from worker_vm.video.records import Record, RecordError, receive
+
+
+def sniffed_type(path: Path) -> str:
+    """A file's media type by its first bytes.
+
+    Raises:
+        VideoError: EMPTY_INPUT, UNSUPPORTED_CONTAINER or INPUT_READ_ERROR.
+    """
+    try:
+        if not path.stat().st_size:
+            raise VideoError(VideoCode.EMPTY_INPUT, "The file is empty. Upload it again.")
+        with path.open("rb") as file:
+            media_type = video_type_of(file.read(ENOUGH_BYTES))
+    except OSError as error:
+        raise VideoError(
+            VideoCode.INPUT_READ_ERROR, f"The video could not be read: {error.strerror}."
+        ) from error
+    if media_type is None:
+        raise VideoError(
+            VideoCode.UNSUPPORTED_CONTAINER,
+            "The file is no video of a kind that is taken, whatever its name says. Send MP4,"
+            " MOV, MKV, WebM, AVI, WMV or FLV.",
+        )
+    return media_type
+
+
+def decode_confined(
+    path: Path,
+    module: str,
+    request: str,
+    *,
+    memory_bytes: int,
+    work_seconds: int,
+    take: Callable[[Record], None],
+    idle: Callable[[], None],
+) -> int:
+    """Have a child decode, and take in what it tells.
+
+    Args:
+        path: the video.
+        module: of the child; it calls `worker_vm.video.confined.serve`.
+        request: what it is to do.
+        memory_bytes: that it may use beyond its program.
+        work_seconds: that it may take, by the clock and of CPU time for each thread.
+        take: gets each record but the child's reason to give up; a ValueError says that it is
+            nonsense.
+        idle: called every half second while nothing comes; raises to give up.
+
+    Returns:
+        The most memory that the child held.
+
+    Raises:
+        VideoError: the child's reason, or that it broke down.
+    """
+    threads = max(int(os.environ.get("WORKER_THREADS", "1")), 1)
+    limits = Limits(
+        memory_bytes=memory_bytes,
+        cpu_seconds=work_seconds * threads,
+        output_bytes=0,  # it writes to a pipe only
+        wall_seconds=work_seconds,
+        threads=threads,
+    )
+    peak: int | None = None
+    with (
+        path.open("rb") as file,
+        ConfinedChild(
+            module, stdin=file, stdout=subprocess.PIPE, limits=limits, request=request
+        ) as child,
+    ):
+        try:
+            while record := receive(lambda size: child.read(size, idle)):
+                if record.type == "error":
+                    raise VideoError(VideoCode(record.text("code")), record.text("message"))
+                take(record)
+                if record.type == "done":
+                    peak = child.peak_memory_bytes()
+            child.wait()
+        except (RecordError, ValueError) as error:
+            raise _broke_down(f"the decoder told nonsense ({error})") from error
+        except SandboxError as error:
+            if error.limit is Limit.TIME:
+                raise VideoError(
+                    VideoCode.TIMEOUT, f"The video could not be decoded: {error}. Send less."
+                ) from error
+            raise _broke_down(str(error)) from error
+    if peak is None:
+        raise _broke_down("the decoder ended early")
+    return peak
+
+
+def _broke_down(reason: str) -> VideoError:
+    return VideoError(
+        VideoCode.CORRUPT_INPUT, f"The video could not be decoded: {reason}. Send another file."
+    )
