@@ -1,12 +1,14 @@
 """One attempt's conversation: claim, heartbeat, finish."""
 
 from enum import StrEnum
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import Field, FiniteFloat
+from pydantic import AfterValidator, Field, FiniteFloat
 
 from contract.base import PROTOCOL_VERSION, ErrorCode, Message, Sha256, Text, UtcDatetime
+from contract.events import MOST_AT_ONCE, MOST_EVENTS, check_event_data, check_event_type
 from contract.kinds import ArtifactKind
 
 WorkerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
@@ -79,10 +81,31 @@ class Progress(Message):
     message: str | None = Field(default=None, max_length=500)
 
 
+class DetectedEvent(Message):
+    """Something that the pipeline saw in its input, such as a person who entered a zone."""
+
+    sequence: int = Field(
+        ge=1, le=MOST_EVENTS + 1, description="1 for the attempt's first; the last one is a notice"
+    )
+    type: Annotated[str, AfterValidator(check_event_type)] = Field(examples=["zone.enter"])
+    data: Annotated[dict[str, Any], AfterValidator(check_event_data)] = Field(
+        examples=[{"zone": "door", "track_id": 7, "time_s": 12.48}]
+    )
+
+
+def _in_order(events: list[DetectedEvent]) -> list[DetectedEvent]:
+    if any(after.sequence <= before.sequence for before, after in pairwise(events)):
+        raise ValueError("must be in the order of their sequence, each once")
+    return events
+
+
 class AttemptHeartbeat(Message):
-    """The attempt is alive; extends its lease."""
+    """The attempt is alive; extends its lease. Events that came before are not written again."""
 
     progress: Progress | None = None
+    events: Annotated[list[DetectedEvent], AfterValidator(_in_order)] = Field(
+        default_factory=list, max_length=MOST_AT_ONCE
+    )
 
 
 class AttemptHeartbeatReply(Message):

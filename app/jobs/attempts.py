@@ -15,6 +15,7 @@ from app.artifacts.tables import Artifact
 from app.config import Settings
 from app.db.session import signal_after_commit
 from app.db.signals import Channel, Signal
+from app.jobs.detected import record_detected
 from app.jobs.errors import (
     AttemptNotFoundError,
     AttemptSupersededError,
@@ -105,7 +106,9 @@ class AttemptService:
     async def heartbeat(
         self, attempt_id: UUID, token: str, heartbeat: AttemptHeartbeat
     ) -> AttemptHeartbeatReply:
-        """Extend the lease, up to the attempt's deadline, and record progress.
+        """Extend the lease, up to the attempt's deadline, and record progress and events.
+
+        Events that an earlier heartbeat has brought are known by their sequence.
 
         Raises:
             AttemptNotFoundError, AttemptTokenError: no such attempt, or not its worker.
@@ -117,6 +120,7 @@ class AttemptService:
             job.stage = clean(heartbeat.progress.stage)
             job.message = clean(heartbeat.progress.message)
             signal_after_commit(self._session, Signal(Channel.JOB_CHANGED, str(job.id)))
+        await record_detected(self._session, job.id, attempt, heartbeat.events)
         await self._extend_lease(attempt)
         assert attempt.lease_expires_at is not None
         return AttemptHeartbeatReply(

@@ -191,6 +191,9 @@ class Attempt(Base):
     report_hash: Mapped[str | None] = mapped_column(doc="of the finish report, to know a repeat")
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
+    last_event: Mapped[int] = mapped_column(
+        server_default=text("0"), doc="sequence of the newest detected event, to know a repeat"
+    )
     log_tail: Mapped[str | None] = mapped_column(doc="the last lines of a run that failed")
     metrics: Mapped[dict[str, float] | None]
 

@@ -6,6 +6,7 @@ list of every object there ever was a permission for, so nothing can be forgotte
 
 from app.artifacts.keeping import find_unkept, forget, let_go
 from app.db.session import Database
+from app.jobs.detected import delete_detected
 from app.jobs.lifecycle import JobStatus
 from app.jobs.repository import find_expired_jobs, move_job
 from app.logs import get_logger
@@ -17,7 +18,10 @@ _BATCH = 200
 
 
 async def expire_jobs(database: Database) -> int:
-    """Move jobs whose retention is over to EXPIRED; returns how many."""
+    """Move jobs whose retention is over to EXPIRED; returns how many.
+
+    What pipelines have seen in their files goes with the files.
+    """
     expired = 0
     async with database.transaction() as session:
         for job_id in await find_expired_jobs(session, _BATCH):
@@ -30,6 +34,7 @@ async def expire_jobs(database: Database) -> int:
             )
             if job is not None:
                 await let_go(session, job_id)
+                await delete_detected(session, job_id)
                 expired += 1
     if expired:
         log.info("jobs expired", jobs=expired)

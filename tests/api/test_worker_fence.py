@@ -18,7 +18,13 @@ from tests.support.worker import BASE, FakeWorker
 
 DIGEST = "0" * 64
 CALLS: list[tuple[str, dict[str, Any]]] = [
-    ("heartbeat", {"progress": {"percent": 99, "stage": "zombie"}}),
+    (
+        "heartbeat",
+        {
+            "progress": {"percent": 99, "stage": "zombie"},
+            "events": [{"sequence": 1, "type": "zone.enter", "data": {}}],
+        },
+    ),
     (
         "upload-tickets",
         {

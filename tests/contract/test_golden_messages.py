@@ -25,6 +25,7 @@ from contract.attempts import (
     AttemptReleased,
     AttemptSucceeded,
     ClaimRequest,
+    DetectedEvent,
     FailureCode,
     FinishReply,
     InputFile,
@@ -53,6 +54,11 @@ _INPUT = InputFile(
     media_type="image/png",
 )
 _PROGRESS = Progress(percent=42.5, stage="texture", message="Filling the back — 3 of 7")
+_EVENT = DetectedEvent(
+    sequence=17,
+    type="zone.enter",
+    data={"zone": "Tür 2", "track_id": 7, "time_s": 12.48, "box": [0, 12.5, 40, 80]},
+)
 _GPU = GpuInfo(
     name="NVIDIA L4", memory_total_mib=23_034, memory_free_mib=22_000, driver="550.54.15"
 )
@@ -130,7 +136,8 @@ MESSAGES: list[Message] = [
         traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     ),
     _PROGRESS,
-    AttemptHeartbeat(progress=_PROGRESS),
+    _EVENT,
+    AttemptHeartbeat(progress=_PROGRESS, events=[_EVENT]),
     AttemptHeartbeatReply(cancel_requested=True, lease_expires_at=MOMENT),
     AttemptSucceeded(artifact_ids=[TICKET], metrics={"faces": 20_000, "seconds": 3.25}),
     AttemptFailed(
@@ -197,6 +204,11 @@ def test_messages_cannot_be_changed(message: Message) -> None:
     name = next(iter(type(message).model_fields))
     with pytest.raises(ValueError, match="frozen"):
         setattr(message, name, None)
+
+
+def test_heartbeats_of_workers_before_there_were_events() -> None:
+    """A worker in the field need not know of events."""
+    assert AttemptHeartbeat.model_validate_json('{"progress": null}').events == []
 
 
 def test_every_message_has_a_golden_file() -> None:
