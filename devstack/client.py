@@ -70,6 +70,17 @@ class Client:
         items: list[dict[str, Any]] = self._json("GET", f"/jobs/{job_id}/artifacts")["items"]
         return items
 
+    def events(self, job_id: str, event_type: str) -> list[dict[str, Any]]:
+        """The job's events of a type or, with a star at its end, of all that begin like it."""
+        events: list[dict[str, Any]] = []
+        while True:
+            after = events[-1]["id"] if events else 0
+            query = f"type={event_type}&after={after}&limit=1000"
+            page = self._json("GET", f"/jobs/{job_id}/events?{query}")["items"]
+            if not page:
+                return events
+            events += page
+
     def download(self, url: str, target: Path) -> int:
         """Fetch a presigned URL into a file; answers its size in bytes."""
         with self._storage.stream("GET", url) as answer:

@@ -87,6 +87,8 @@ class Companion:
                     report.artifact(
                         ArtifactKind(answer["kind"]), Path(answer["path"]), answer["media_type"]
                     )
+                case "event":
+                    report.event(answer["type"], answer["data"])
                 case "failed":
                     raise PipelineError(
                         answer["code"], answer["message"], permanent=answer["permanent"]
@@ -154,6 +156,9 @@ class _Told:
         self.send(
             **{"is": "artifact", "kind": str(kind), "path": str(path), "media_type": media_type}
         )
+
+    def event(self, type: str, data: Mapping[str, Any]) -> None:  # noqa: A002
+        self.send(**{"is": "event", "type": type, "data": dict(data)})
 
 
 def main() -> None:

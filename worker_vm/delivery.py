@@ -1,9 +1,12 @@
-"""Delivering a finished run: its files, and the report with its log, until the app has them."""
+"""Delivering a finished run: files, events and the report with its log, until the app has them."""
 
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 
@@ -11,6 +14,7 @@ from contract.attempts import (
     SHORT_LOG,
     AttemptCancelled,
     AttemptFailed,
+    AttemptHeartbeat,
     AttemptReleased,
     AttemptSucceeded,
     FailureCode,
@@ -27,6 +31,7 @@ from worker_vm.api_client import (
 )
 from worker_vm.backoff import RetryPolicy, retry
 from worker_vm.control import RunControl, StopReason
+from worker_vm.event_outbox import EventOutbox
 from worker_vm.logs import RunLog, get_logger
 from worker_vm.pipelines.base import PipelineError
 from worker_vm.uploads import FileUploader, Upload, UploadQueue
@@ -34,11 +39,14 @@ from worker_vm.verdicts import Verdicts
 
 log = get_logger(__name__)
 
+Reply = TypeVar("Reply")
+
 LOST = "lost"
 UNDELIVERED = "undelivered"
 LOG_NAME = "run.log"
 
 _REFUSALS = 3
+_EVENTS_SECONDS = 30.0
 _LARGE_REPORT = 128 * 1024
 """Bytes. Whatever makes a report larger than this is its log, which is uploaded then."""
 
@@ -66,6 +74,7 @@ class Delivery:
         folder: the run's private folder, with its log.
         control: says when to give up.
         uploads: takes the run's files, from its start on.
+        events: what the run has seen and the heartbeats have not brought yet.
         verdicts: judges what goes wrong here.
         lines: the run's log.
         patience: how long to try.
@@ -79,6 +88,7 @@ class Delivery:
         *,
         control: RunControl,
         uploads: UploadQueue,
+        events: EventOutbox,
         verdicts: Verdicts,
         lines: RunLog,
         patience: Patience,
@@ -88,6 +98,7 @@ class Delivery:
         self._folder = folder
         self._control = control
         self._uploads = uploads
+        self._events = events
         self._verdicts = verdicts
         self._lines = lines
         self._patience = patience
@@ -148,7 +159,22 @@ class Delivery:
             log.warning("delivery.gave_up", reason=failure.message)
         return self._verdicts.of_error(failure)
 
+    def _tell_events(self) -> None:
+        """Bring the rest of the events; whether they are wanted or not, the report follows."""
+        while batch := self._events.next_batch():
+            try:
+                self._retry(partial(self._tell, AttemptHeartbeat(events=batch)), "events.retry")
+            except WorkerKeyRefusedError:
+                raise
+            except ApiRefusedError as error:
+                log.warning("events.refused", events=len(batch), reason=str(error))
+            self._events.done_with(batch)
+
+    def _tell(self, message: AttemptHeartbeat) -> None:
+        self._api.heartbeat(message, _EVENTS_SECONDS)
+
     def _report(self, report: FinishRequest) -> str:
+        self._tell_events()
         if not isinstance(report, AttemptReleased) or self._control.reason is not None:
             report = self._with_log(report)
         for _ in range(_REFUSALS):
@@ -189,16 +215,20 @@ class Delivery:
 
     def _finish(self, report: FinishRequest) -> None:
         """Deliver the report; the body stays the same, so that a repeat is recognised."""
-        reply = retry(
-            lambda: self._api.finish(report),
+        reply = self._retry(lambda: self._api.finish(report), "finish.retry")
+        log.info("finish.reported", outcome=report.outcome, job_status=reply.job_status)
+
+    def _retry(self, call: Callable[[], Reply], name: str) -> Reply:
+        """Call until the API answers, which may take as long as a report may wait."""
+        return retry(
+            call,
             policy=self._patience.finish,
             retryable=is_passing,
             pause=self._pause,
             on_failure=lambda error, wait: log.warning(
-                "finish.retry", reason=str(error), wait_seconds=round(wait, 1)
+                name, reason=str(error), wait_seconds=round(wait, 1)
             ),
         )
-        log.info("finish.reported", outcome=report.outcome, job_status=reply.job_status)
 
     def _with_log(self, report: FinishRequest) -> FinishRequest:
         """The report with the run's log; a long one is uploaded, if that can be done soon."""

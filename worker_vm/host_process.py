@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from worker_vm.control import RunControl, StopReason
 from worker_vm.host_child import (
@@ -21,6 +21,7 @@ from worker_vm.host_child import (
 from worker_vm.host_protocol import (
     Advanced,
     Cancel,
+    Detected,
     Ended,
     Event,
     Loaded,
@@ -64,6 +65,9 @@ class RunListener(Protocol):
 
     def produced(self, kind: str, path: Path, media_type: str) -> None:
         """A file is finished."""
+
+    def detected(self, event_type: str, data: dict[str, Any]) -> None:
+        """The pipeline has seen something in its input."""
 
     def restarted(self, reason: str) -> None:
         """The run begins again, in a new folder."""
@@ -303,6 +307,8 @@ class HostProcess:
                 listener.advanced(event.percent, event.stage, event.message)
             case Produced():
                 listener.produced(event.kind, Path(event.path), event.media_type)
+            case Detected():
+                listener.detected(event.event, event.data)
             case Loaded():
                 self._note(event)
             case RoomWanted():
@@ -361,4 +367,4 @@ def _too_late(event: object, control: RunControl) -> bool:
         return False
     if isinstance(event, Produced):
         return control.reason is not StopReason.CANCELLED
-    return isinstance(event, Advanced)
+    return isinstance(event, Advanced | Detected)

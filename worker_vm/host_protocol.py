@@ -143,6 +143,14 @@ class Produced:
 
 
 @dataclass(frozen=True)
+class Detected:
+    """The pipeline has seen something in its input."""
+
+    event: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class MemoryNeeded:
     """Memory did not suffice; the host has dropped what it could and waits for `MemoryFreed`."""
 
@@ -178,13 +186,15 @@ class Ended:
 
 
 Command = Prepare | Run | Cancel | Unload | RoomMade | MemoryFreed
-Event = Ready | Loaded | RoomWanted | Advanced | Produced | MemoryNeeded | Reduced | Ended
+Event = (
+    Ready | Loaded | RoomWanted | Advanced | Produced | Detected | MemoryNeeded | Reduced | Ended
+)
 
 _TYPES: dict[str, type[Any]] = {
     message.__name__: message
     for message in (
         *(Prepare, Run, Cancel, Unload, RoomMade, MemoryFreed),
-        *(Ready, Loaded, RoomWanted, Advanced, Produced, MemoryNeeded, Reduced, Ended),
+        *(Ready, Loaded, RoomWanted, Advanced, Produced, Detected, MemoryNeeded, Reduced, Ended),
     )
 }
 

@@ -21,6 +21,7 @@ from queue import SimpleQueue
 from typing import Any
 from uuid import UUID
 
+from contract.events import check_event_data, check_event_type
 from contract.kinds import ArtifactKind
 from worker_vm import host_manifest
 from worker_vm.host_guard import become_host
@@ -37,6 +38,7 @@ from worker_vm.host_protocol import (
     Cancel,
     Channel,
     Command,
+    Detected,
     Ended,
     Loaded,
     MemoryFreed,
@@ -91,6 +93,14 @@ class _Report:
                 host_manifest.add_run(Path(path), self._facts)
         # The worker may be in another folder.
         self._channel.send(Produced(str(kind), str(Path(path).absolute()), str(media_type)))
+
+    def event(self, type: str, data: Mapping[str, Any]) -> None:  # noqa: A002  (as the API has it)
+        self._check()
+        # Here, where the pipeline's own line stands in the traceback.
+        try:
+            self._channel.send(Detected(check_event_type(type), check_event_data(data)))
+        except ValueError as error:
+            raise ValueError(f"The event {type!r} {error}.") from None
 
     def _check(self) -> None:
         if self._closed or self._cancelled.is_set():

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from contract.artifacts import MediaType
 from contract.attempts import FailureCode, Progress
@@ -38,7 +38,7 @@ class RunReporter:
 
     Args:
         control: says whether the run should stop.
-        supervisor: takes progress.
+        supervisor: takes progress and events.
         files: takes files.
         work_dir: where the run's files must lie.
         free_other_memory: makes the other hosts give theirs back.
@@ -67,6 +67,7 @@ class RunReporter:
         """The run begins again: files it has handed over already get another name."""
         log.warning("run.restarted", reason=reason)
         self._restarts += 1
+        self._supervisor.events.begin_again()
 
     def advanced(self, percent: float, stage: str, message: str | None = None) -> None:
         """The run is so far. Percent is kept within 0-100 and never falls."""
@@ -116,6 +117,24 @@ class RunReporter:
             )
         self._names.add(path.name)
         self._files.submit(Upload(kind=ArtifactKind(kind), path=path, media_type=media_type))
+
+    def detected(self, event_type: str, data: dict[str, Any]) -> None:
+        """The pipeline has seen something in its input.
+
+        Raises:
+            RunCancelledError: the run should stop now.
+            PipelineError: INVALID_OUTPUT; it is no event that can be kept.
+        """
+        self._control.check()
+        try:
+            self._supervisor.tell_event(event_type, data)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            raise PipelineError(
+                FailureCode.INVALID_OUTPUT,
+                f"The pipeline told an event that cannot be kept: {first['msg']}.",
+                permanent=False,
+            ) from None
 
     def _problem(self, kind: str, path: Path, media_type: str) -> str | None:
         if path.is_symlink() or not path.resolve().is_relative_to(self._work_dir):

@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,13 @@ from uuid import UUID, uuid4
 import httpx
 from structlog.contextvars import bound_contextvars
 
-from contract.attempts import AttemptSucceeded, ClaimRequest, FinishRequest, JobSpec
+from contract.attempts import (
+    AttemptSucceeded,
+    ClaimRequest,
+    DetectedEvent,
+    FinishRequest,
+    JobSpec,
+)
 from worker_vm import spool
 from worker_vm.api_client import (
     ApiClient,
@@ -25,6 +31,7 @@ from worker_vm.backoff import retry
 from worker_vm.control import RunControl, StopReason
 from worker_vm.delivery import LOG_NAME, LOST, UNDELIVERED, Delivery, Patience
 from worker_vm.downloads import Downloader
+from worker_vm.event_outbox import EventOutbox
 from worker_vm.host_pool import HostPool, PipelineUnavailableError, inputs_as_text
 from worker_vm.host_protocol import Run
 from worker_vm.logs import get_logger, run_log
@@ -122,7 +129,7 @@ def deliver_spooled(host: RunHost, folder: Path) -> str:
     spec = outcome.spec
     with (
         bound_contextvars(attempt_id=str(spec.attempt_id)),
-        _attempt(host, spec, folder, time.monotonic()) as attempt,
+        _attempt(host, spec, folder, time.monotonic(), outcome.events) as attempt,
     ):
         log.info("spool.found", files=len(outcome.files))
         uploads = [
@@ -163,7 +170,11 @@ def _claim(host: RunHost, attempt_id: UUID) -> tuple[JobSpec, float] | None:
 
 @contextmanager
 def _attempt(
-    host: RunHost, spec: JobSpec, folder: Path, claimed_at: float
+    host: RunHost,
+    spec: JobSpec,
+    folder: Path,
+    claimed_at: float,
+    events: Sequence[DetectedEvent] = (),
 ) -> Iterator["AttemptRun"]:
     """Everything around one attempt; its folder goes with it, unless it has to be kept."""
     with ExitStack() as stack:
@@ -175,7 +186,7 @@ def _attempt(
                 traceparent=spec.traceparent,
             )
         )
-        attempt = AttemptRun(host, spec, folder, claimed_at, stack)
+        attempt = AttemptRun(host, spec, folder, claimed_at, stack, events=EventOutbox(events))
         stack.callback(attempt.clean_up)
         yield attempt
 
@@ -189,6 +200,7 @@ class AttemptRun:
         folder: its private folder.
         claimed_at: `time.monotonic()` before the claim.
         stack: closes what is opened here.
+        events: what the run sees in its input, and the app has not got yet.
     """
 
     def __init__(
@@ -198,12 +210,15 @@ class AttemptRun:
         folder: Path,
         claimed_at: float,
         stack: ExitStack,
+        *,
+        events: EventOutbox,
     ) -> None:
         self._host = host
         self._spec = spec
         self._folder = folder
         # Until the app has the outcome, or does not want it, the folder may be all there is of it.
         self._outcome = UNDELIVERED
+        self._events = events
         attempt_api = host.api.attempt(spec)
         lines = stack.enter_context(run_log(folder / LOG_NAME, hide=folder))
         self._control = RunControl()
@@ -223,6 +238,7 @@ class AttemptRun:
             folder,
             control=self._control,
             uploads=self._uploads,
+            events=events,
             verdicts=self._verdicts,
             lines=lines,
             patience=host.patience,
@@ -234,6 +250,7 @@ class AttemptRun:
             control=self._control,
             mailbox=host.mailbox,
             timings=host.timings,
+            events=events,
         )
         self._supervisor.start()
         stack.callback(self._supervisor.close)
@@ -245,8 +262,11 @@ class AttemptRun:
             self._uploads.discard()
             self._outcome = LOST
             return LOST
+        self._events.close()
         try:
-            spool.save(self._folder, self._spec, report, self._uploads.submitted)
+            spool.save(
+                self._folder, self._spec, report, self._uploads.submitted, self._events.unsent
+            )
         except (OSError, ValueError) as error:
             # Without it the result does not survive this process; with luck it need not.
             log.error("spool.not_written", reason=str(error))  # noqa: TRY400

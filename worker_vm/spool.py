@@ -5,7 +5,13 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from contract.attempts import AttemptCancelled, AttemptSucceeded, FinishRequest, JobSpec
+from contract.attempts import (
+    AttemptCancelled,
+    AttemptSucceeded,
+    DetectedEvent,
+    FinishRequest,
+    JobSpec,
+)
 from contract.kinds import ArtifactKind
 from worker_vm.uploads import Upload
 
@@ -26,9 +32,16 @@ class SpooledOutcome(BaseModel):
     spec: JobSpec
     report: FinishRequest
     files: list[SpooledFile]
+    events: list[DetectedEvent] = []
 
 
-def save(folder: Path, spec: JobSpec, report: FinishRequest, uploads: list[Upload]) -> None:
+def save(
+    folder: Path,
+    spec: JobSpec,
+    report: FinishRequest,
+    uploads: list[Upload],
+    events: list[DetectedEvent],
+) -> None:
     """Write down how a run has ended; in full or not at all."""
     kept = uploads if isinstance(report, AttemptSucceeded | AttemptCancelled) else []
     if isinstance(report, AttemptSucceeded):
@@ -44,6 +57,7 @@ def save(folder: Path, spec: JobSpec, report: FinishRequest, uploads: list[Uploa
             )
             for upload in kept
         ],
+        events=events,
     )
     partial = folder / f"{OUTCOME}.part"
     with partial.open("w", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""The thread beside a run: extends the lease, tells progress, enforces the time limit.
+"""The thread beside a run: extends the lease, tells progress and events, enforces the time limit.
 
 It lives in the worker's process, not in the pipeline's: a pipeline that is busy in C for minutes
 keeps its lease. It sets a reason to stop; `host_process` makes the pipeline obey.
@@ -15,10 +15,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
 from queue import Empty, SimpleQueue
+from typing import Any
 
 from contract.attempts import AttemptHeartbeat, JobSpec, Progress
-from worker_vm.api_client import AttemptApi, AttemptLostError
+from worker_vm.api_client import (
+    ApiRefusedError,
+    AttemptApi,
+    AttemptLostError,
+    WorkerKeyRefusedError,
+)
 from worker_vm.control import RunControl, StopReason
+from worker_vm.event_outbox import EventOutbox
 from worker_vm.logs import get_logger
 
 log = get_logger(__name__)
@@ -56,6 +63,7 @@ class Supervisor:
         claimed_at: `time.monotonic()` before the claim was sent; the lease counts from there.
         control: where reasons to stop are put.
         mailbox: wakes the thread.
+        events: what the run has seen, sent with the heartbeats.
     """
 
     def __init__(
@@ -67,7 +75,9 @@ class Supervisor:
         control: RunControl,
         mailbox: Mailbox,
         timings: Timings,
+        events: EventOutbox,
     ) -> None:
+        self.events = events
         self._api = api
         self._spec = spec
         self._control = control
@@ -115,6 +125,17 @@ class Supervisor:
         self._progress = progress
         self._mailbox.put(Signal.WAKE)
 
+    def tell_event(self, event_type: str, data: dict[str, Any]) -> None:
+        """Have an event sent with the next heartbeat, which comes soon.
+
+        Raises:
+            ValidationError: the type or the data is not allowed.
+        """
+        known = bool(self.events)
+        self.events.add(event_type, data)
+        if not known:
+            self._mailbox.put(Signal.WAKE)
+
     def _loop(self) -> None:
         while not self._closed:
             now = time.monotonic()
@@ -154,17 +175,21 @@ class Supervisor:
     def _beat_at(self) -> float:
         if self._control.reason is StopReason.LOST:
             return float("inf")
-        if self._progress is not self._told and self._failures == 0:
+        news = self._progress is not self._told or self.events
+        if news and self._failures == 0:
             return min(self._next_beat, self._last_beat + self._timings.progress_spacing)
         return self._next_beat
 
     def _beat(self, now: float) -> None:
         progress = self._progress
+        events = self.events.next_batch()
         self._last_beat = now
         timeout = min(self._timings.longest_call, max(1.0, self._spec.heartbeat_seconds))
         try:
             reply = self._api.heartbeat(
-                AttemptHeartbeat(progress=None if progress is self._told else progress),
+                AttemptHeartbeat(
+                    progress=None if progress is self._told else progress, events=events
+                ),
                 timeout=timeout,
             )
         except AttemptLostError as error:
@@ -172,11 +197,17 @@ class Supervisor:
             self._control.stop(StopReason.LOST)
         except Exception as error:  # noqa: BLE001  (without this thread there is no time limit)
             self._note_failure(error)
+            refused = isinstance(error, ApiRefusedError)
+            if events and refused and not isinstance(error, WorkerKeyRefusedError):
+                # Whatever is wrong with them, the lease must not end for it.
+                log.warning("events.refused", events=len(events), reason=str(error))
+                self.events.done_with(events)
         else:
             if self._failures:
                 log.info("heartbeat.recovered", failures=self._failures)
             self._failures = 0
             self._told = progress
+            self.events.done_with(events)
             self._next_beat = now + self._spec.heartbeat_seconds
             if reply.cancel_requested and not self._control.stopped.is_set():
                 log.info("run.cancel_requested")

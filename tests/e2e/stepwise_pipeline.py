@@ -12,8 +12,8 @@ from worker_vm.pipelines.base import Pipeline, Reporter, RunCancelledError, RunI
 class Stepwise(Pipeline):
     """Walks to 100 % in steps of 20; without a checkpoint it stays at `params["hold_at"]`.
 
-    Its manifest says where it began; a cancelled run hands over what it has. With
-    `params["noise"]` no two results are equal.
+    Each step is an event. Its manifest says where it began; a cancelled run hands over what it
+    has. With `params["noise"]` no two results are equal.
     """
 
     name: ClassVar[str] = "stepwise"
@@ -28,6 +28,7 @@ class Stepwise(Pipeline):
             while percent < 100:
                 percent += 20
                 report.progress(percent, "walk")
+                report.event("walk.step", {"percent": percent})
                 checkpoint = job.work_dir / f"checkpoint-{percent}.bin"
                 checkpoint.write_text(str(percent))
                 report.artifact(ArtifactKind.CHECKPOINT, checkpoint, "application/octet-stream")

@@ -23,6 +23,14 @@ def worker(stack: Stack) -> Iterator[Service]:
         stack.services["worker"].start()
 
 
+@pytest.fixture
+def api(stack: Stack) -> Iterator[Service]:
+    """The only API; whatever becomes of it, one answers again afterwards."""
+    yield stack.services["api"]
+    if not stack.services["api"].running:
+        stack.services["api"].start()
+
+
 def post(stack: Stack, path: str) -> None:
     """A call that a client makes of a job."""
     answer = httpx.post(
@@ -88,3 +96,31 @@ def test_cancelled_run(stack: Stack, client: Client, stepwise: str, tmp_path: Pa
     *_, ended = client.watch(job_id)
     assert ended["status"] == "SUCCEEDED"
     assert manifest(client, job_id, tmp_path)["began_at"] == 40
+
+
+def steps(client: Client, job_id: str, attempt: int) -> list[int]:
+    """What one attempt of a job has told on its way; 1 is the first."""
+    events = client.events(job_id, "walk.*")
+    attempts = list(dict.fromkeys(event["attempt_id"] for event in events))
+    if len(attempts) < attempt:
+        return []
+    return [e["data"]["percent"] for e in events if e["attempt_id"] == attempts[attempt - 1]]
+
+
+def test_detected_events(
+    stack: Stack, client: Client, worker: Service, api: Service, stepwise: str
+) -> None:
+    """What a pipeline tells is seen while it runs; neither outages nor a kill lose or double it."""
+    job_id = client.create_job(stepwise, {"hold_at": 60})["id"]
+    wait_for(client, job_id, lambda: steps(client, job_id, 1) == [20, 40, 60])
+    api.kill()
+    api.start()
+    wait_for(client, job_id, lambda: "checkpoint-60.bin" in names(client, job_id))
+    for process in [*psutil.Process(worker.pid).children(recursive=True), worker]:
+        process.kill()
+    worker.start()
+
+    *_, ended = client.watch(job_id)
+    assert (ended["status"], ended["attempt"]) == ("SUCCEEDED", 2)
+    assert steps(client, job_id, 1) == [20, 40, 60]
+    assert steps(client, job_id, 2) == [80, 100]

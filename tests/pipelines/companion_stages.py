@@ -13,11 +13,12 @@ calls = 0
 
 
 def tell(arguments: dict[str, Any], report: Reporter) -> dict[str, Any]:
-    """Report a step and a file; what was sent comes back, with who has answered."""
+    """Report a step, an event and a file; what was sent comes back, with who has answered."""
     global calls  # noqa: PLW0603  (what stays between two calls is what is tested)
     calls += 1
     print("a line for the log")  # noqa: T201
     report.progress(12.5, "stage", "Doing it")
+    report.event("stage.seen", {"it": "ü"})
     report.artifact(ArtifactKind.PREVIEW, Path(arguments["file"]), "image/png")
     return {"sent": arguments, "calls": calls, "pid": os.getpid(), "python": sys.executable}
 

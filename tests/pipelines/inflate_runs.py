@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import trimesh
 
+from contract.events import check_event_data, check_event_type
 from contract.kinds import ArtifactKind
 
 
@@ -18,6 +20,7 @@ class Recorder:
     steps: list[tuple[float, str]] = field(default_factory=list)
     artifacts: dict[str, tuple[ArtifactKind, Path, str]] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
+    events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     def progress(self, percent: float, stage: str, message: str | None = None) -> None:
         """Note a step."""
@@ -29,6 +32,10 @@ class Recorder:
         assert path.stat().st_size > 0
         self.artifacts[path.name] = (kind, path, media_type)
         self.order.append(path.name)
+
+    def event(self, type: str, data: Mapping[str, Any]) -> None:  # noqa: A002
+        """Note what was seen, which must be fit to be kept."""
+        self.events.append((check_event_type(type), check_event_data(data)))
 
 
 @dataclass

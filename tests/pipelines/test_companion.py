@@ -30,12 +30,13 @@ def file(tmp_path: Path) -> str:
 
 
 def test_it_answers_and_stays(companion: Companion, file: str) -> None:
-    """Arguments, steps, files and results travel; the second call finds the same process."""
+    """Whatever is told travels, and results; the second call finds the same process."""
     recorder = Recorder()
     first = companion.call("tell", {"file": file, "number": 1.5}, recorder)
     assert first["sent"] == {"file": file, "number": 1.5}
     assert first["pid"] != os.getpid()
     assert recorder.steps == [(12.5, "stage")]
+    assert recorder.events == [("stage.seen", {"it": "ü"})]
     assert recorder.artifacts["preview ü.png"][1:] == (Path(file), "image/png")
     second = companion.call("tell", {"file": file}, Recorder())
     assert (second["calls"], second["pid"]) == (2, first["pid"])

@@ -23,6 +23,7 @@ from contract.attempts import (
     AttemptHeartbeatReply,
     AttemptSucceeded,
     ClaimRequest,
+    DetectedEvent,
     FinishReply,
     FinishRequest,
     InputFile,
@@ -97,6 +98,7 @@ class Platform:
         self.objects: dict[str, bytes] = {}
         self.tickets: dict[UUID, UploadTicketRequest] = {}
         self.records: list[ArtifactRecord] = []
+        self.events: list[DetectedEvent] = []
         self.workers: list[WorkerHeartbeat] = []
         self.changed = threading.Condition()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -131,6 +133,7 @@ class Platform:
             self.claimed_by = self.finished = None
             self.cancel_requested = False
             self.records.clear()
+            self.events.clear()
             self.tickets.clear()
             self.seen.clear()
             self.objects.clear()
@@ -230,7 +233,9 @@ class Platform:
         )
 
     def _heartbeat(self, body: bytes) -> Reply:
-        AttemptHeartbeat.model_validate_json(body)
+        known = self.events[-1].sequence if self.events else 0
+        told = AttemptHeartbeat.model_validate_json(body).events
+        self.events += [event for event in told if event.sequence > known]
         return message(
             AttemptHeartbeatReply(
                 cancel_requested=self.cancel_requested, lease_expires_at=self._lease()

@@ -68,6 +68,18 @@ class Scripted(Pipeline):
     def _progress_text(self, text: str, _: Any, report: Reporter, __: Any) -> None:
         report.progress(1, text.replace("$ODD", ODD), text.replace("$ODD", ODD))
 
+    def _event(self, pair: list[Any], _: Any, report: Reporter, __: Any) -> None:
+        report.event(pair[0], pair[1])
+
+    def _events(self, count: int, _: Any, report: Reporter, __: Any) -> None:
+        """Tell so many at once."""
+        for number in range(count):
+            report.event("track.start", {"track_id": number})
+
+    def _event_at(self, time_s: str, _: Any, report: Reporter, __: Any) -> None:
+        """Tell of a moment that may be no number."""
+        report.event("zone.enter", {"time_s": float(time_s)})
+
     def _artifact(self, name: str, job: RunInput, report: Reporter, _: Any) -> None:
         path = job.work_dir / name
         path.write_bytes(f"content of {name}".encode())

@@ -62,6 +62,23 @@ class Reporter(Protocol):
                 cancelled, these files are kept as partial results.
         """
 
+    def event(self, type: str, data: Mapping[str, Any]) -> None:  # noqa: A002
+        """Tell something that was seen in the input; the job's events show it soon.
+
+        Events keep their order. Of one attempt `contract.events.MOST_EVENTS` are kept; the rest is
+        counted, and a last event `events.dropped` says how many there were.
+
+        Args:
+            type: what happened, as two words: `zone.enter`, `track.end`, `ocr.text`. The first
+                must not be one of `contract.events.PLATFORM_NAMESPACES`.
+            data: JSON of at most 4096 bytes and 8 levels; when it happened should be in it, in
+                seconds of the input (`time_s`), since the event's own time is that of its arrival.
+
+        Raises:
+            ValueError: the type or the data is not as above.
+            RunCancelledError: the run should stop now.
+        """
+
 
 @dataclass(frozen=True)
 class RunInput:
