@@ -1,9 +1,9 @@
 """Which tracks look alike: clusters of appearance.
 
-A thing looks like its colours: a histogram in CIELAB of the middle of its box, averaged over several
-looks. Histograms are compared by Hellinger's distance. A track joins the nearest cluster, or founds
-one (leader clustering: Hartigan, "Clustering Algorithms", 1975, chapter 3), once it has been seen
-often enough for its average to be steady.
+A thing looks like its colours: a histogram in CIELAB of the middle of its box, averaged over
+several looks. Histograms are compared by Hellinger's distance. A track joins the nearest cluster,
+or founds one (leader clustering: Hartigan, "Clustering Algorithms", 1975, chapter 3), once it has
+been seen often enough for its average to be steady.
 """
 
 from dataclasses import dataclass, field
@@ -105,9 +105,7 @@ class Clusters:
         return cluster.id
 
 
-def _appearance(
-    frame: Frame, box: Box
-) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+def _appearance(frame: Frame, box: Box) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """The histogram and the mean colour of a box's middle; None if it is too small."""
     left, top, right, bottom = box
     rim_x, rim_y = (right - left) * (1 - _MIDDLE) / 2, (bottom - top) * (1 - _MIDDLE) / 2

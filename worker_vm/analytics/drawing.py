@@ -135,9 +135,7 @@ class Painter:
             label += f" {self._names[track.class_id]} {track.confidence:.2f}"
         tag(picture, label, (left - self._line // 2, top), self._letters, colour)
 
-    def _draw_text(
-        self, picture: Frame, text: str, box: tuple[float, float, float, float]
-    ) -> None:
+    def _draw_text(self, picture: Frame, text: str, box: tuple[float, float, float, float]) -> None:
         left, top, right, bottom = (round(edge) for edge in box)
         cv2.rectangle(picture, (left, top), (right, bottom), _WHITE, 1, cv2.LINE_AA)
         height = line_height(self._letters) + 2

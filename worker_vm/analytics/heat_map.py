@@ -50,7 +50,11 @@ class HeatMap:
         share = np.clip(cv2.resize(heat, (width, height), interpolation=cv2.INTER_CUBIC), 0, 1)
         colours = cv2.applyColorMap((share * 255).astype(np.uint8), cv2.COLORMAP_TURBO)
         grey = cv2.cvtColor(self._background, cv2.COLOR_BGR2GRAY)[..., None] * 0.55
-        cover = np.clip(share / _STRONGEST, 0, 1)[..., None] * _STRONGEST * (share > _FAINTEST)[..., None]
+        cover = (
+            np.clip(share / _STRONGEST, 0, 1)[..., None]
+            * _STRONGEST
+            * (share > _FAINTEST)[..., None]
+        )
         picture = (grey * (1 - cover) + colours * cover).astype(np.uint8)
         facts = PngInfo()
         if is_mock:

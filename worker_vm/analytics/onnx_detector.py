@@ -43,7 +43,9 @@ class Placement:
     height: int
 
     @classmethod
-    def of(cls, picture: tuple[int, int], room: tuple[int, int], *, keep_shape: bool) -> "Placement":
+    def of(
+        cls, picture: tuple[int, int], room: tuple[int, int], *, keep_shape: bool
+    ) -> "Placement":
         """Fit a picture (width, height) into the input: in its middle, or over all of it."""
         if not keep_shape:
             return cls(0, 0, *room)
@@ -52,9 +54,7 @@ class Placement:
         height = min(max(round(picture[1] * scale), 1), room[1])
         return cls((room[0] - width) // 2, (room[1] - height) // 2, width, height)
 
-    def undo(
-        self, boxes: NDArray[np.float32], picture: tuple[int, int]
-    ) -> NDArray[np.float32]:
+    def undo(self, boxes: NDArray[np.float32], picture: tuple[int, int]) -> NDArray[np.float32]:
         """Boxes of the input as boxes of the picture, cut off at its rim."""
         corner = np.array([self.left, self.top] * 2, np.float32)
         scale = np.array([picture[0] / self.width, picture[1] / self.height] * 2, np.float32)

@@ -5,7 +5,7 @@
 | YOLOv8, YOLO11 | [1, 4 + classes, boxes]: centre, size, a score for each class |
 | YOLOv5 | [1, boxes, 5 + classes]: centre, size, whether it is anything, a score for each class |
 | end to end (YOLO26, YOLOv10, exports with NMS) | [1, boxes, 6]: corners, score, class |
-| DETR, RT-DETR, RF-DETR | [1, boxes, 4] and [1, boxes, classes]: centre and size as shares, logits |
+| DETR, RT-DETR, RF-DETR | [1, boxes, 4], [1, boxes, classes]: centre and size as shares, logits |
 """
 
 from collections.abc import Mapping, Sequence

@@ -8,7 +8,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
-from worker_vm.analytics.boxes import Track
 from worker_vm.analytics.events import Event
 
 MEDIA_TYPES = {
@@ -140,13 +139,13 @@ class Parquet:
     """
 
     def __init__(self, path: Path, *, is_mock: bool) -> None:
-        import pyarrow  # noqa: PLC0415  (not on every machine, and slow to import)
+        import pyarrow as pa  # noqa: PLC0415  (not on every machine, and slow to import)
         from pyarrow import parquet  # noqa: PLC0415
 
-        kinds = [pyarrow.int64(), pyarrow.float64(), pyarrow.int64(), pyarrow.string()]
-        kinds += [pyarrow.float32()] * 5 + [pyarrow.bool_(), pyarrow.int32(), pyarrow.bool_()]
-        self._schema = pyarrow.schema(list(zip(_COLUMNS, kinds, strict=True)))
-        self._make = pyarrow.Table.from_pydict
+        kinds = [pa.int64(), pa.float64(), pa.int64(), pa.string()]
+        kinds += [pa.float32()] * 5 + [pa.bool_(), pa.int32(), pa.bool_()]
+        self._schema = pa.schema(list(zip(_COLUMNS, kinds, strict=True)))
+        self._make = pa.Table.from_pydict
         self._file = parquet.ParquetWriter(path, self._schema, compression="zstd")
         self._rows: list[tuple[Any, ...]] = []
         self._is_mock = is_mock

@@ -155,9 +155,7 @@ def make_engine(threads: int) -> Engine:
             return []
         return [
             Reading(_printable(text), float(score), _bounds(corners))
-            for text, score, corners in zip(
-                answer.txts, answer.scores, answer.boxes, strict=True
-            )
+            for text, score, corners in zip(answer.txts, answer.scores, answer.boxes, strict=True)
         ]
 
     return read

@@ -44,9 +44,7 @@ class VideoWriter:
         threads: int,
         comment: str,
     ) -> None:
-        self._container = av.open(
-            str(path), "w", format="mp4", options={"movflags": "+faststart"}
-        )
+        self._container = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
         self._container.metadata["comment"] = comment
         nominal = Fraction(rate).limit_denominator(1001)
         self._stream = self._container.add_stream(

@@ -53,7 +53,7 @@ def decode_confined(
         request: what it is to do.
         memory_bytes: that it may use beyond its program.
         work_seconds: that it may take, by the clock and of CPU time for each thread.
-        take: gets each record but the child's reason to give up; a ValueError says that it is
+        take: gets each record but the child's reason to give up; a RecordError says that it is
             nonsense.
         idle: called every half second while nothing comes; raises to give up.
 
@@ -81,12 +81,12 @@ def decode_confined(
         try:
             while record := receive(lambda size: child.read(size, idle)):
                 if record.type == "error":
-                    raise VideoError(VideoCode(record.text("code")), record.text("message"))
+                    raise _reason(record)
                 take(record)
                 if record.type == "done":
                     peak = child.peak_memory_bytes()
             child.wait()
-        except (RecordError, ValueError) as error:
+        except RecordError as error:
             raise _broke_down(f"the decoder told nonsense ({error})") from error
         except SandboxError as error:
             if error.limit is Limit.TIME:
@@ -97,6 +97,15 @@ def decode_confined(
     if peak is None:
         raise _broke_down("the decoder ended early")
     return peak
+
+
+def _reason(record: Record) -> VideoError:
+    """Why the child gave up, in its own words."""
+    try:
+        code = VideoCode(record.text("code"))
+    except ValueError as error:
+        raise RecordError("a reason that is none") from error
+    return VideoError(code, record.text("message"))
 
 
 def _broke_down(reason: str) -> VideoError:

@@ -10,11 +10,12 @@ from typing import Any
 from contract.kinds import ArtifactKind
 from worker_vm.pipelines.base import PipelineError, Reporter, RunInput
 from worker_vm.pipelines.frames.archive import FramesArchive
-from worker_vm.pipelines.frames.parameters import exact, read_parameters
+from worker_vm.pipelines.frames.parameters import read_parameters
 from worker_vm.pipelines.frames.request import Request
 from worker_vm.video.child import decode_confined, sniffed_type
 from worker_vm.video.problems import PASSING, VideoCode, VideoError
 from worker_vm.video.records import Record, RecordError
+from worker_vm.video.sampling import exact
 from worker_vm.video.settings import read_settings
 
 _PREVIEWS = {
@@ -129,7 +130,11 @@ class Run:
 
     def _take(self, record: Record, archive: FramesArchive) -> None:
         if record.type == "frame":
-            archive.add(record.body, record.number("target"), record.number("pts"))
+            target, pts = record.number("target"), record.number("pts")
+            try:
+                archive.add(record.body, target, pts)
+            except ValueError as error:
+                raise RecordError(str(error)) from error
             if self._first_frame_seconds is None:
                 self._first_frame_seconds = time.monotonic() - self._started
             share = min(max(record.number("share"), 0), 1)
