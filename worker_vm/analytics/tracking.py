@@ -5,6 +5,7 @@ ByteTrack: Zhang et al., "ByteTrack: Multi-Object Tracking by Associating Every 
 al., "Observation-Centric SORT" (CVPR 2023).
 """
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -14,6 +15,7 @@ import supervision as sv
 from trackers import ByteTrackTracker, OCSORTTracker, SORTTracker
 
 from worker_vm.analytics.boxes import Box, Detections, Track
+from worker_vm.analytics.course import Course
 
 TrackerName = Literal["bytetrack", "sort", "ocsort"]
 TRACKER_NAMES: tuple[TrackerName, ...] = get_args(TrackerName)
@@ -26,30 +28,43 @@ _MIN_IOU = 0.15
 """How much a detection must overlap with where a track should be by now."""
 _LIBRARY_RATE = 30.0
 """Frames a second in which the library counts how long a track may be lost."""
+_IN_PICTURE = 0.5
+"""Which share of a lost thing should be in the picture at least; with less, it has left."""
+_NEAR = 0.6
+"""How far from where it should be a lost thing may turn up again, in heights of it."""
+_SIMILAR = 0.7
+"""And how much of its height it must have kept."""
 
 
 @dataclass
 class _Memory:
-    """What is known of a track besides its box."""
+    """What is known of a track."""
 
-    confidence: float
+    number: int
+    course: Course = field(default_factory=Course)
+    confidence: float = 0.0
     votes: Counter[int] = field(default_factory=Counter)
 
-    def see(self, class_id: int, confidence: float) -> None:
-        self.confidence = confidence
-        self.votes[class_id] += 1
-
-    @property
-    def class_id(self) -> int:
-        return max(self.votes, key=self.votes.__getitem__)
+    def now(self, box: Box, *, is_seen: bool) -> Track:
+        class_id = max(self.votes, key=self.votes.__getitem__)
+        return Track(self.number, box, class_id, self.confidence, is_seen)
 
 
 class Tracker:
-    """Gives things an id that lasts. One per video; `make_tracker` makes it."""
+    """Gives things an id that lasts. One per video; `make_tracker` makes it.
 
-    def __init__(self, library: ByteTrackTracker | OCSORTTracker | SORTTracker) -> None:
+    The library joins detections to tracks. What it loses goes on here along its course, keeps its
+    id if it turns up where it should be, and ends early if it has left the picture.
+    """
+
+    def __init__(
+        self, library: ByteTrackTracker | OCSORTTracker | SORTTracker, size: tuple[int, int]
+    ) -> None:
         self._library: Any = library
+        self._size = size
         self._alive: dict[int, _Memory] = {}
+        """By the library's id."""
+        self._count = 0
         self._finished: list[int] = []
         self._time_s: float | None = None
 
@@ -73,42 +88,90 @@ class Tracker:
             class_id=detections.class_id,
         )
         found = self._library.update(given, timestamp=time_s)
-        tracks = self._seen(found) if len(found) else {}
-        for tracklet in self._library.tracks:
-            number = tracklet.tracker_id + 1
-            if number in self._alive and number not in tracks:
-                memory = self._alive[number]
-                box = _ordered(tracklet.get_state_bbox())
-                tracks[number] = Track(number, box, memory.class_id, memory.confidence, False)  # noqa: FBT003
-        self._forget(tracks)
-        return [tracks[number] for number in sorted(tracks)]
+        tracks = self._seen(found, time_s) if len(found) else []
+        tracks += self._lost({track.id for track in tracks}, time_s)
+        self._library.tracks = [
+            tracklet
+            for tracklet in self._library.tracks
+            if tracklet.tracker_id < 0 or tracklet.tracker_id in self._alive
+        ]
+        return sorted(tracks, key=lambda track: track.id)
 
     def finished(self) -> list[int]:
         """Return the ids of the tracks that have ended since the last call."""
         finished, self._finished = self._finished, []
         return finished
 
-    def _seen(self, found: sv.Detections) -> dict[int, Track]:
-        tracks = {}
-        rows = zip(found.tracker_id, found.xyxy, found.class_id, found.confidence, strict=True)
-        for tracker_id, box, class_id, confidence in rows:
-            if tracker_id < 0:
-                continue
-            number = int(tracker_id) + 1
-            memory = self._alive.setdefault(number, _Memory(float(confidence)))
-            memory.see(int(class_id), float(confidence))
-            tracks[number] = Track(
-                number, _ordered(box), memory.class_id, memory.confidence, is_seen=True
-            )
+    def _seen(self, found: sv.Detections, time_s: float) -> list[Track]:
+        rows = zip(
+            found.tracker_id.tolist(), found.xyxy.tolist(), found.class_id.tolist(),
+            found.confidence.tolist(), strict=True,
+        )  # fmt: skip
+        # Those that are known first: the others may turn out to be what was lost.
+        known_first = sorted(
+            (row for row in rows if row[0] >= 0),
+            key=lambda row: (row[0] not in self._alive, row[0]),
+        )
+        tracks = []
+        for identity, (left, top, right, bottom), class_id, confidence in known_first:
+            box = (left, top, right, bottom)
+            memory = self._alive.get(identity) or self._begin(identity, box, time_s)
+            memory.course.add(time_s, box)
+            memory.confidence = confidence
+            memory.votes[class_id] += 1
+            tracks.append(memory.now(box, is_seen=True))
         return tracks
 
-    def _forget(self, alive: dict[int, Track]) -> None:
-        for number in [number for number in self._alive if number not in alive]:
-            del self._alive[number]
-            self._finished.append(number)
+    def _begin(self, identity: int, box: Box, time_s: float) -> _Memory:
+        """Return the lost track that has turned up again, or a new one."""
+        near = {
+            lost: distance
+            for lost, memory in self._alive.items()
+            if memory.course.time_s < time_s
+            and (distance := _distance(memory.course.expected(time_s), box)) <= _NEAR
+        }
+        if near:
+            memory = self._alive.pop(min(near, key=near.__getitem__))
+        else:
+            self._count += 1
+            memory = _Memory(self._count)
+        self._alive[identity] = memory
+        return memory
+
+    def _lost(self, seen: set[int], time_s: float) -> list[Track]:
+        tracks = []
+        for identity, memory in list(self._alive.items()):
+            if memory.number in seen:
+                continue
+            box = memory.course.expected(time_s)
+            if time_s - memory.course.time_s > _LOST_S or self._share_inside(box) < _IN_PICTURE:
+                del self._alive[identity]
+                self._finished.append(memory.number)
+            else:
+                tracks.append(memory.now(box, is_seen=False))
+        return tracks
+
+    def _share_inside(self, box: Box) -> float:
+        left, top, right, bottom = box
+        width, height = self._size
+        inside = (min(right, width) - max(left, 0.0)) * (min(bottom, height) - max(top, 0.0))
+        area = (right - left) * (bottom - top)
+        both = min(right, width) > max(left, 0.0) and min(bottom, height) > max(top, 0.0)
+        return inside / area if both else 0.0
 
 
-def make_tracker(name: TrackerName, frame_rate: float, *, confidence: float = 0.5) -> Tracker:
+def _distance(expected: Box, box: Box) -> float:
+    """Return how far apart two boxes' feet are, in heights; infinite if they differ in size."""
+    tall, height = expected[3] - expected[1], box[3] - box[1]
+    if min(tall, height) < _SIMILAR * max(tall, height):
+        return math.inf
+    across = max(expected[0] - box[0], box[2] - expected[2], 0.0)
+    return max(across, abs(expected[3] - box[3])) / tall
+
+
+def make_tracker(
+    name: TrackerName, frame_rate: float, size: tuple[int, int], *, confidence: float = 0.5
+) -> Tracker:
     """Return a tracker.
 
     Args:
@@ -116,6 +179,7 @@ def make_tracker(name: TrackerName, frame_rate: float, *, confidence: float = 0.
             that would else be lost; `ocsort` bears changes of direction while something is hidden;
             `sort` is the plainest.
         frame_rate: how many frames a second `update` will be given, about.
+        size: width and height of the frames, in pixels.
         confidence: below it a detection is unsure: it starts no track.
 
     Raises:
@@ -129,15 +193,11 @@ def make_tracker(name: TrackerName, frame_rate: float, *, confidence: float = 0.
     }
     if name == "bytetrack":
         sure = {"track_activation_threshold": confidence, "high_conf_det_threshold": confidence}
-        return Tracker(ByteTrackTracker(**common, **sure))
+        return Tracker(ByteTrackTracker(**common, **sure), size)
     if name == "sort":
-        return Tracker(SORTTracker(**common, track_activation_threshold=confidence))
+        return Tracker(SORTTracker(**common, track_activation_threshold=confidence), size)
     if name == "ocsort":
-        return Tracker(OCSORTTracker(**common, high_conf_det_threshold=confidence))
+        # It does not count the first frame.
+        common["minimum_consecutive_frames"] -= 1
+        return Tracker(OCSORTTracker(**common, high_conf_det_threshold=confidence), size)
     raise ValueError(f"There is no tracker {name!r}: choose one of {', '.join(TRACKER_NAMES)}.")
-
-
-def _ordered(box: np.ndarray[Any, Any]) -> Box:
-    """Return the box with right and bottom not before left and top, however it was predicted."""
-    left, top, right, bottom = (float(edge) for edge in box)
-    return left, top, max(left, right), max(top, bottom)

@@ -1,6 +1,5 @@
 """Who enters, leaves and lingers in which zone."""
 
-from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -32,7 +31,7 @@ class ZoneFigures:
     occupancy: int = 0
     """How many are inside."""
     peak_occupancy: int = 0
-    dwell_s: array[float] = field(default_factory=lambda: array("f"))
+    dwell_s: list[float] = field(default_factory=list)
     """How long each visit took that has ended, in seconds."""
 
 

@@ -1,0 +1,1 @@
+"""Videos whose every box and event is known, because they were drawn."""

@@ -1,0 +1,63 @@
+"""Where a thing has been lately, and where it should be by now."""
+
+from collections import deque
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker_vm.analytics.boxes import Box
+
+_MEMORY_S = 1.0
+_SIZE_QUANTILE = 0.8
+
+
+class Course:
+    """The boxes of the last second.
+
+    Whatever hides a thing, or the picture's border as it leaves, holds one edge of its box while
+    the opposite one moves on. So the quicker edge tells how fast the thing moves, and where it is.
+    """
+
+    def __init__(self) -> None:
+        self._past: deque[tuple[float, Box]] = deque()
+
+    @property
+    def box(self) -> Box:
+        """The latest box."""
+        return self._past[-1][1]
+
+    @property
+    def time_s(self) -> float:
+        """When that was."""
+        return self._past[-1][0]
+
+    def add(self, time_s: float, box: Box) -> None:
+        """Take up where the thing is seen now."""
+        self._past.append((time_s, box))
+        while self._past[0][0] < time_s - _MEMORY_S:
+            self._past.popleft()
+
+    def expected(self, time_s: float) -> Box:
+        """Return where the whole of it should be, if it has moved on evenly and kept its size."""
+        times = np.array([time for time, _ in self._past])
+        boxes = np.array([box for _, box in self._past])
+        speeds = _slopes(times, boxes)
+        sizes = np.quantile(boxes[:, 2:] - boxes[:, :2], _SIZE_QUANTILE, axis=0)
+        last, elapsed = boxes[-1], time_s - self.time_s
+        edges = []
+        for low, high, size in ((0, 2, sizes[0]), (1, 3, sizes[1])):
+            if abs(speeds[low]) > abs(speeds[high]):
+                start = last[low] + speeds[low] * elapsed
+            else:
+                start = last[high] + speeds[high] * elapsed - size
+            edges.append((float(start), float(start + size)))
+        (left, right), (top, bottom) = edges
+        return left, top, right, bottom
+
+
+def _slopes(times: NDArray[np.float64], boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how fast each edge moves, in pixels a second (least squares)."""
+    apart = times - times.mean()
+    spread = float(apart @ apart)
+    slopes: NDArray[np.float64] = apart @ boxes / spread if spread else np.zeros(4)
+    return slopes
