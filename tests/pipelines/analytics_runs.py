@@ -62,7 +62,9 @@ class AnalyticsOutcome:
     def pictures(self) -> list[tuple[float, np.ndarray]]:
         """The annotated video: when, and what."""
         with av.open(str(self.path("annotated.mp4"))) as container:
-            return [(float(f.time), f.to_ndarray(format="bgr24")) for f in container.decode(video=0)]
+            return [
+                (float(f.time), f.to_ndarray(format="bgr24")) for f in container.decode(video=0)
+            ]
 
 
 def analyse(
@@ -70,7 +72,7 @@ def analyse(
 ) -> AnalyticsOutcome:
     """Run the pipeline on a file; it does not read texts unless asked to."""
     recorder = Recorder()
-    work_dir.mkdir()
+    work_dir.mkdir(exist_ok=True)
     if pipeline is None:
         pipeline = load_pipeline("video-analytics")()
         pipeline.setup()
@@ -96,6 +98,7 @@ class Walk:
     rest: tuple[float, float] = (2.0, 3.5)
     """From when to when it stands still, in seconds."""
     sign: str = ""
+    colour: tuple[int, int, int] = (30, 40, 210)
 
     def foot(self, time_s: float) -> tuple[float, float]:
         """Where it stands."""
@@ -120,7 +123,7 @@ class Walk:
             x, y = self.foot(number / self.rate)
             high, wide = height * 0.4, width * 0.06
             corner = round(x - wide / 2), round(y - high)
-            cv2.rectangle(picture, corner, (round(x + wide / 2), round(y)), (30, 40, 210), -1)
+            cv2.rectangle(picture, corner, (round(x + wide / 2), round(y)), self.colour, -1)
             yield picture
 
     def write(self, path: Path) -> Path:

@@ -14,7 +14,6 @@ from video_clips import CLIPS
 from worker_vm.pipelines.base import PipelineError
 from worker_vm.video.problems import VideoCode
 
-
 Runner = Callable[..., Any]
 EACH_PIPELINE = pytest.mark.parametrize("run", [take_frames, analyse])
 

@@ -118,7 +118,7 @@ class Painter:
             if len(trail) > 1:
                 points = np.array([(x, y) for _, x, y in trail], np.int32)
                 colour = _colour_of(track)
-                cv2.polylines(picture, [points], False, colour, self._line + 1, cv2.LINE_AA)  # noqa: FBT003
+                cv2.polylines(picture, [points], False, colour, self._line, cv2.LINE_AA)  # noqa: FBT003
         alive = {track.id for track in scene.tracks}
         for ended in self._trails.keys() - alive:
             del self._trails[ended]
@@ -129,7 +129,7 @@ class Painter:
         if not track.is_seen:
             _draw_corners(picture, (left, top, right, bottom), colour, self._line)
             return
-        cv2.rectangle(picture, (left, top), (right, bottom), colour, self._line + 1, cv2.LINE_AA)
+        cv2.rectangle(picture, (left, top), (right, bottom), colour, self._line, cv2.LINE_AA)
         label = f"#{track.id}"
         if len(self._names) > 1:
             label += f" {self._names[track.class_id]} {track.confidence:.2f}"

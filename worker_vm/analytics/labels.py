@@ -26,7 +26,7 @@ def _letters(text: str, size: int) -> NDArray[np.float32]:
     rise, fall = _metrics(size)
     image = Image.new("L", (max(int(right - left) + 2, 1), rise + fall), 0)
     ImageDraw.Draw(image).text((1 - left, rise), text, font=font, fill=255, anchor="ls")
-    return (np.asarray(image, np.float32) / 255)[..., None]
+    return (np.asarray(image, np.float32) / np.float32(255))[..., None]
 
 
 @lru_cache(maxsize=32)
@@ -42,7 +42,7 @@ def line_height(size: int) -> int:
 
 def text_width(text: str, size: int) -> int:
     """How wide it is, in pixels."""
-    return _letters(text[:_LONGEST], size).shape[1]
+    return int(_letters(text[:_LONGEST], size).shape[1])
 
 
 def write(picture: Frame, text: str, place: tuple[int, int], size: int, colour: Colour) -> None:

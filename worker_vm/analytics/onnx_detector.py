@@ -59,7 +59,8 @@ class Placement:
         corner = np.array([self.left, self.top] * 2, np.float32)
         scale = np.array([picture[0] / self.width, picture[1] / self.height] * 2, np.float32)
         rim = np.array([*picture, *picture], np.float32)
-        return np.clip((boxes - corner) * scale, 0, rim)
+        placed: NDArray[np.float32] = np.clip((boxes - corner) * scale, 0, rim)
+        return placed
 
 
 class Network:
@@ -111,8 +112,8 @@ class Network:
         canvas = np.full((self.size[1], self.size[0], 3), _GREY, np.uint8)
         inner = canvas[place.top : place.top + place.height, place.left : place.left + place.width]
         inner[:] = cv2.resize(picture, (place.width, place.height), interpolation=cv2.INTER_LINEAR)
-        rgb = canvas[..., ::-1].astype(np.float32)
-        rgb = (rgb - _IMAGENET_MEAN) / _IMAGENET_DEVIATION if normalise else rgb / 255
+        rgb: NDArray[Any] = canvas[..., ::-1].astype(np.float32)
+        rgb = (rgb - _IMAGENET_MEAN) / _IMAGENET_DEVIATION if normalise else rgb / np.float32(255)
         return np.ascontiguousarray(rgb.transpose(2, 0, 1)[None]).astype(self._type)
 
     def _output_shapes(self, path: Path) -> dict[str, tuple[int, ...]]:

@@ -61,7 +61,7 @@ class Writer(Protocol):
         """Add a frame."""
 
     def close(self) -> None:
-        """Finish the file."""
+        """Finish the file; nothing happens if it is finished."""
 
 
 class JsonLines:
@@ -158,8 +158,9 @@ class Parquet:
 
     def close(self) -> None:
         """Finish the file."""
-        self._flush()
-        self._file.close()
+        if self._file.is_open:
+            self._flush()
+            self._file.close()
 
     def _flush(self) -> None:
         columns = list(zip(*self._rows, strict=True)) or [()] * len(_COLUMNS)

@@ -23,11 +23,13 @@ _WHOLE = 0.6
 """From this share of the picture on, all of it is read."""
 _LONGEST_SIDE = 736
 """To which the picture is scaled down where text is looked for."""
-_LEAST_SCORE = 0.6
+_LEAST_SCORE = 0.75
 _SAME = 0.8
 """How alike two texts in the same place must be to be one, read differently."""
 _MOST_TEXTS = 1000
 _LONGEST_TEXT = 500
+_SHORTEST_TEXT = 2
+"""Edges and poles are taken for single letters."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ class TextReader:
     def _remember(self, reading: Reading, time_s: float) -> Text | None:
         """The text if it has not been read before."""
         key = _key(reading.text)
-        if not key or reading.score < _LEAST_SCORE:
+        if len(key) < _SHORTEST_TEXT or reading.score < _LEAST_SCORE:
             return None
         for known in self.texts:
             same = _key(known.text) == key

@@ -71,7 +71,8 @@ def decode_confined(
         wall_seconds=work_seconds,
         threads=threads,
     )
-    peak: int | None = None
+    peak = 0
+    is_done = False
     with (
         path.open("rb") as file,
         ConfinedChild(
@@ -83,8 +84,8 @@ def decode_confined(
                 if record.type == "error":
                     raise _reason(record)
                 take(record)
-                if record.type == "done":
-                    peak = child.peak_memory_bytes()
+                is_done = is_done or record.type == "done"
+                peak = max(peak, child.peak_memory_bytes())
             child.wait()
         except RecordError as error:
             raise _broke_down(f"the decoder told nonsense ({error})") from error
@@ -94,7 +95,7 @@ def decode_confined(
                     VideoCode.TIMEOUT, f"The video could not be decoded: {error}. Send less."
                 ) from error
             raise _broke_down(str(error)) from error
-    if peak is None:
+    if not is_done:
         raise _broke_down("the decoder ended early")
     return peak
 

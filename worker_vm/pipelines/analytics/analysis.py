@@ -34,6 +34,8 @@ class Plan:
     tracker: TrackerName
     rate: float
     """Frames a second, about."""
+    size: tuple[int, int]
+    """Width and height of the frames."""
     confidence: float
     classes: frozenset[int] | None
     """Which are looked at; None for all."""
@@ -77,7 +79,7 @@ class Analysis:
     ) -> None:
         self._plan = plan
         self._detector = detector
-        self._tracker = make_tracker(plan.tracker, plan.rate, confidence=plan.confidence)
+        self._tracker = make_tracker(plan.tracker, plan.rate, plan.size, confidence=plan.confidence)
         self._names = detector.names
         self.zones = ZoneWatch(plan.zones, dwell_s=plan.dwell_s)
         self.book = TrackBook(self._names, plan.scale)

@@ -89,6 +89,7 @@ class Session:
         plan = Plan(
             tracker=wanted.tracker,
             rate=rate,
+            size=self._size,
             confidence=wanted.confidence or settings.confidence,
             classes=_class_ids(wanted.classes, detector),
             zones=[
