@@ -11,12 +11,15 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from worker_vm.analytics.boxes import Box, Frame, Track
 
-_BINS = (4, 6, 6)
-"""Of lightness, green to red, blue to yellow; light changes more than colour does."""
-_RANGES = (0, 256, 64, 192, 64, 192)
+_BINS = (6, 20, 20)
+"""Of lightness, green to red, blue to yellow."""
+_BLUR = (1.0, 1.0, 1.0)
+"""In bins: colours on both sides of a border are alike."""
+_RANGES = (0, 256, 16, 240, 16, 240)
 _MIDDLE = 0.6
 """Which share of a box is looked at: its rim is background."""
 _LOOKS = 3
@@ -117,8 +120,9 @@ def _appearance(frame: Frame, box: Box) -> tuple[NDArray[np.float64], NDArray[np
     step = max(x2 - x1, y2 - y1) // _LONGEST_SIDE + 1
     crop = np.ascontiguousarray(frame[y1:y2:step, x1:x2:step])
     lab = cv2.cvtColor(crop, cv2.COLOR_BGR2LAB)
-    counts = cv2.calcHist([lab], [0, 1, 2], None, list(_BINS), list(_RANGES)).ravel()
-    histogram = counts.astype(np.float64) / max(float(counts.sum()), 1.0)
+    counts = cv2.calcHist([lab], [0, 1, 2], None, list(_BINS), list(_RANGES))
+    smooth = gaussian_filter(counts.astype(np.float64), _BLUR, mode="nearest").ravel()
+    histogram = smooth / max(float(smooth.sum()), 1e-9)
     return histogram, crop.reshape(-1, 3).mean(axis=0)[::-1].astype(np.float64)
 
 

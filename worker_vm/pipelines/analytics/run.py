@@ -24,6 +24,7 @@ from worker_vm.video.records import Record, RecordError
 from worker_vm.video.sampling import exact
 from worker_vm.video.settings import VideoSettings, read_settings
 
+_DECODER = "worker_vm.pipelines.analytics.decoder"
 _LIBRARIES = (
     "av",
     "numpy",
@@ -128,7 +129,7 @@ class Run:
         self._tell(*self._told)
         return decode_confined(
             path,
-            "worker_vm.pipelines.analytics.decoder",
+            _DECODER,
             json.dumps(asdict(self._request(media_type))),
             memory_bytes=self._limits.memory_bytes,
             work_seconds=self._settings.work_seconds,
