@@ -81,7 +81,7 @@ class ConfinedChild:
 
     Args:
         module: one of our own modules, which calls `confine(limits_from_argv())` after its imports.
-        stdin: file the child reads.
+        stdin: file, or descriptor of what the child reads.
         stdout: file the child writes, or `subprocess.PIPE` for what is read by `read`.
         limits: what the child may use.
         request: what it is to do, for `request_from_argv`.
@@ -91,7 +91,7 @@ class ConfinedChild:
         self,
         module: str,
         *,
-        stdin: IO[bytes],
+        stdin: IO[bytes] | int,
         stdout: IO[bytes] | int,
         limits: Limits,
         request: str = "",

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from analytics_runs import AnalyticsOutcome, Walk, analyse
+from analytics_runs import AnalyticsOutcome, analyse
 from PIL import Image
 from pyarrow import parquet
 from video_clips import CLIPS, Clip
+from walks import Walk
 
 from contract.events import MOST_EVENTS
 from contract.kinds import ArtifactKind

@@ -47,7 +47,7 @@ def test_a_lying_decoder(lie: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(
         "worker_vm.pipelines.analytics.run._DECODER", "tests.pipelines.lying_decoder"
     )
-    monkeypatch.setattr("worker_vm.pipelines.analytics.run.sniffed_type", lambda path: lie)
+    monkeypatch.setattr("worker_vm.video.input.Video.media_type", lambda _: lie)
     video = CLIPS["short"].write(tmp_path / "clip.mp4")
     with pytest.raises(PipelineError) as caught:
         analyse(video, tmp_path / "run", mock_mode=True)
@@ -64,7 +64,8 @@ class Eyes:
         self.shown: list[tuple[int, int]] = []
         self.readings: list[Reading] = []
 
-    def __call__(self, picture: np.ndarray) -> list[Reading]:
+    def read(self, picture: np.ndarray) -> list[Reading]:
+        """What stands there."""
         self.shown.append((picture.shape[1], picture.shape[0]))
         return self.readings
 
@@ -72,7 +73,7 @@ class Eyes:
 def test_only_what_has_changed_is_read() -> None:
     """The whole of the first frame, nothing of a still picture, then the part that changed."""
     eyes = Eyes()
-    reader = TextReader(eyes)
+    reader = TextReader(eyes.read)
     still = np.full((360, 640, 3), 90, np.uint8)
     reader.read(still, 0)
     reader.read(still.copy(), 1)
@@ -91,7 +92,7 @@ def test_only_what_has_changed_is_read() -> None:
 def test_a_text_is_one_text() -> None:
     """Read again, in other letters, or a little wrong in the same place, it is the same."""
     eyes = Eyes()
-    reader = TextReader(eyes)
+    reader = TextReader(eyes.read)
     spellings = ["GATE 12", "gate12", "GATE I2", "gate  12", "EXIT", "GATE 12"]
     new = []
     for number, spelling in enumerate(spellings):
@@ -111,14 +112,14 @@ def test_what_is_no_text() -> None:
         Reading("maybe", 0.4, (0.0, 0.0, 9.0, 9.0)),
         Reading("", 0.99, (0.0, 0.0, 9.0, 9.0)),
     ]
-    assert TextReader(eyes).read(GREY, 0) == []
+    assert TextReader(eyes.read).read(GREY, 0) == []
 
 
 def test_texts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A video of a telephone book does not fill the memory, and the results say so."""
     monkeypatch.setattr("worker_vm.analytics.text_reader._MOST_TEXTS", 3)
     eyes = Eyes()
-    reader = TextReader(eyes)
+    reader = TextReader(eyes.read)
     eyes.readings = [
         Reading(f"{name} street", 0.9, (0.0, 20.0 * at, 9.0, 20.0 * at + 9))
         for at, name in enumerate(("oak", "elm", "cherry", "birch"))
@@ -330,7 +331,8 @@ _MEASURED = """
 import resource, sys
 sys.path[:0] = [{pipelines!r}, {root!r}]
 from pathlib import Path
-from analytics_runs import Walk, analyse
+from analytics_runs import analyse
+from walks import Walk
 folder = Path({folder!r})
 video = Walk(seconds={seconds}, size=(160, 96), rest=(1.0, {seconds} - 2)).write(folder / "v.mp4")
 run = analyse(video, folder / "run", zones=[dict(name="a", x1=0, y1=0, x2=80, y2=96)])

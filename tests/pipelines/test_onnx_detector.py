@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from analytics_runs import Walk, analyse
+from analytics_runs import analyse
 from onnx import TensorProto
 from onnx_networks import write_network
+from walks import Walk
 
 from worker_vm.analytics.onnx_detector import Network, NetworkError, OnnxDetector, Placement
 from worker_vm.analytics.onnx_heads import Head, HeadError, Kind, find_head

@@ -23,7 +23,7 @@ _RANGES = (0, 256, 16, 240, 16, 240)
 _MIDDLE = 0.6
 """Which share of a box is looked at: its rim is background."""
 _LOOKS = 3
-_FARTHEST = 0.5
+_FARTHEST = 0.6
 """From which distance on (0 to 1) things look different."""
 _MOST = 64
 _SMALLEST_SIDE = 4

@@ -3,40 +3,15 @@
 import os
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 
-from contract.containers import ENOUGH_BYTES, video_type_of
 from worker_vm.sandbox import ConfinedChild, Limit, Limits, SandboxError
+from worker_vm.video.input import Video
 from worker_vm.video.problems import VideoCode, VideoError
 from worker_vm.video.records import Record, RecordError, receive
 
 
-def sniffed_type(path: Path) -> str:
-    """A file's media type by its first bytes.
-
-    Raises:
-        VideoError: EMPTY_INPUT, UNSUPPORTED_CONTAINER or INPUT_READ_ERROR.
-    """
-    try:
-        if not path.stat().st_size:
-            raise VideoError(VideoCode.EMPTY_INPUT, "The file is empty. Upload it again.")
-        with path.open("rb") as file:
-            media_type = video_type_of(file.read(ENOUGH_BYTES))
-    except OSError as error:
-        raise VideoError(
-            VideoCode.INPUT_READ_ERROR, f"The video could not be read: {error.strerror}."
-        ) from error
-    if media_type is None:
-        raise VideoError(
-            VideoCode.UNSUPPORTED_CONTAINER,
-            "The file is no video of a kind that is taken, whatever its name says. Send MP4,"
-            " MOV, MKV, WebM, AVI, WMV or FLV.",
-        )
-    return media_type
-
-
 def decode_confined(
-    path: Path,
+    video: Video,
     module: str,
     request: str,
     *,
@@ -48,7 +23,7 @@ def decode_confined(
     """Have a child decode, and take in what it tells.
 
     Args:
-        path: the video.
+        video: what to decode.
         module: of the child; it calls `worker_vm.video.confined.serve`.
         request: what it is to do.
         memory_bytes: that it may use beyond its program.
@@ -74,7 +49,7 @@ def decode_confined(
     peak = 0
     is_done = False
     with (
-        path.open("rb") as file,
+        video.open() as file,
         ConfinedChild(
             module, stdin=file, stdout=subprocess.PIPE, limits=limits, request=request
         ) as child,

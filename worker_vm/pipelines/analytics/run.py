@@ -1,10 +1,13 @@
 """One run of `video-analytics`: a confined child decodes, this side finds out and writes."""
 
+import hashlib
 import json
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from contract.kinds import ArtifactKind
@@ -18,7 +21,8 @@ from worker_vm.pipelines.analytics.session import Artifact, Session
 from worker_vm.pipelines.analytics.toolbox import Toolbox
 from worker_vm.pipelines.analytics.writing import writing
 from worker_vm.pipelines.base import PipelineError, Reporter, RunInput
-from worker_vm.video.child import decode_confined, sniffed_type
+from worker_vm.video.child import decode_confined
+from worker_vm.video.input import Video
 from worker_vm.video.problems import PASSING, VideoError
 from worker_vm.video.records import Record, RecordError
 from worker_vm.video.sampling import exact
@@ -36,6 +40,7 @@ _LIBRARIES = (
     "supervision",
     "trackers",
 )
+_COUNTS = ("frame_count", "track_count", "event_count")
 _USUAL_RATE = 25.0
 _HIGHEST_RATE = 240.0
 
@@ -97,8 +102,10 @@ class Run:
                 self._tell(97, "finish", "Finishing the annotated video")
                 files = session.finish(self._done.get("damage"))
                 path = self._folder / "manifest.json"
+                metrics = session.metrics()
                 with writing("the manifest"):
-                    path.write_text(json.dumps(self._manifest(), indent=1) + "\n", encoding="utf-8")
+                    manifest = json.dumps(self._manifest(files, metrics), indent=1)
+                    path.write_text(manifest + "\n", encoding="utf-8")
         except VideoError as error:
             raise PipelineError(
                 error.code, error.message, permanent=error.code not in PASSING
@@ -107,7 +114,7 @@ class Run:
         for file in files:
             self._report.artifact(file.kind, file.path, file.media_type)
         self._tell(100, "finish", "Done")
-        metrics, seconds = session.metrics(), time.monotonic() - begun
+        seconds = time.monotonic() - begun
         return {
             **metrics,
             "processing_time_seconds": seconds,
@@ -122,13 +129,13 @@ class Run:
             VideoError: the child's reason, or that it broke down.
             PipelineError: there is no such detector.
         """
-        path = self._job.inputs["video_path"]
-        media_type = sniffed_type(path)
+        self._video = Video.of(self._job, "video_path")
+        media_type = self._video.media_type()
         confidence = self._wanted.confidence or self._settings.confidence
         self._detector = self._toolbox.detector(self._wanted, confidence)
         self._tell(*self._told)
         return decode_confined(
-            path,
+            self._video,
             _DECODER,
             json.dumps(asdict(self._request(media_type))),
             memory_bytes=self._limits.memory_bytes,
@@ -201,8 +208,8 @@ class Run:
             )
         )
 
-    def _manifest(self) -> dict[str, Any]:
-        """How the results were made."""
+    def _manifest(self, files: Sequence[Artifact], metrics: Mapping[str, float]) -> dict[str, Any]:
+        """How the results were made, and what they are."""
         parameters = self._wanted.model_dump(mode="json")
         for name in ("telemetry", "previews"):
             parameters[name] = sorted(parameters[name])
@@ -216,16 +223,25 @@ class Run:
             "parameters": parameters,
             "source": {
                 **self._source,
-                "bytes": self._job.inputs["video_path"].stat().st_size,
+                "bytes": self._video.size_bytes,
                 **(seen if isinstance(seen, dict) else {}),
             },
             "damage": self._done.get("damage") or None,
+            "results": {
+                **{name: int(metrics[name]) for name in _COUNTS},
+                "sha256": {file.path.name: _sha256(file.path) for file in files},
+            },
             "libraries": _versions(),
         }
 
     def _tell(self, percent: float, stage: str, message: str) -> None:
         self._told = (max(percent, self._told[0]), stage, message)
         self._report.progress(*self._told)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _versions() -> dict[str, str]:

@@ -108,7 +108,7 @@ class Session:
         self._files: list[Artifact] = []
         with ExitStack() as opened, writing("the telemetry and the annotated video"):
             self._telemetry = []
-            for kind in sorted(wanted.telemetry):
+            for kind in (kind for kind in MEDIA_TYPES if kind in wanted.telemetry):
                 path = self._file(ArtifactKind.TELEMETRY, f"telemetry.{kind}", MEDIA_TYPES[kind])
                 writer = open_writer(kind, path, is_mock=wanted.mock_mode)
                 opened.callback(writer.close)

@@ -12,7 +12,8 @@ from worker_vm.pipelines.base import PipelineError, Reporter, RunInput
 from worker_vm.pipelines.frames.archive import FramesArchive
 from worker_vm.pipelines.frames.parameters import read_parameters
 from worker_vm.pipelines.frames.request import Request
-from worker_vm.video.child import decode_confined, sniffed_type
+from worker_vm.video.child import decode_confined
+from worker_vm.video.input import Video
 from worker_vm.video.problems import PASSING, VideoCode, VideoError
 from worker_vm.video.records import Record, RecordError
 from worker_vm.video.sampling import exact
@@ -41,7 +42,6 @@ class Run:
         self._version = pipeline_version
         self._parameters = read_parameters(job.params)
         self._settings = read_settings()
-        self._path = job.inputs["video_path"]
         self._folder = job.work_dir / "output"
         self._source: dict[str, Any] = {}
         self._done: dict[str, Any] | None = None
@@ -60,7 +60,8 @@ class Run:
         self._folder.mkdir(exist_ok=True)
         target = self._folder / "frames.zip"
         try:
-            request = self._request(sniffed_type(self._path))
+            self._video = Video.of(self._job, "video_path")
+            request = self._request(self._video.media_type())
             archive = FramesArchive(
                 target, self._parameters.format, self._settings.max_output_bytes
             )
@@ -119,7 +120,7 @@ class Run:
         """
         self._tell(*self._told)
         self._peak_bytes = decode_confined(
-            self._path,
+            self._video,
             "worker_vm.pipelines.frames.decoder",
             json.dumps(asdict(request)),
             memory_bytes=self._settings.memory_bytes,
@@ -193,7 +194,7 @@ class Run:
             },
             "source": {
                 **self._source,
-                "bytes": self._path.stat().st_size,
+                "bytes": self._video.size_bytes,
                 **_dict(done.get("seen")),
             },
             "decoding": done.get("how"),
