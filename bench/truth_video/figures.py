@@ -52,9 +52,9 @@ def car(rng: np.random.Generator) -> list[Sprite]:
         cv2.fillPoly(picture, [shape + at], colour.tolist(), cv2.LINE_AA)
         cv2.fillPoly(cover, [shape + at], 255, cv2.LINE_AA)
     for x in (90, 330):
-        cv2.circle(picture, tuple(at + (x, 122)), 28, (25, 25, 25), -1, cv2.LINE_AA)
-        cv2.circle(picture, tuple(at + (x, 122)), 12, (140, 140, 140), -1, cv2.LINE_AA)
-        cv2.circle(cover, tuple(at + (x, 122)), 28, 255, -1, cv2.LINE_AA)
+        cv2.circle(picture, (_MARGIN + x, _MARGIN + 122), 28, (25, 25, 25), -1, cv2.LINE_AA)
+        cv2.circle(picture, (_MARGIN + x, _MARGIN + 122), 12, (140, 140, 140), -1, cv2.LINE_AA)
+        cv2.circle(cover, (_MARGIN + x, _MARGIN + 122), 28, 255, -1, cv2.LINE_AA)
     return [Sprite(picture, cover.astype(np.float32) / 255)]
 
 

@@ -131,7 +131,7 @@ def _visits(way: Sequence[tuple[int, tuple[float, float]]], zone: Zone) -> list[
     brief = round(_BRIEF_S * RATE)
     for value in (True, False):  # first the pauses, then the visits
         for start, stop in _runs(inside != value):
-            if stop - start < brief and 0 < start and stop < len(inside):
+            if stop - start < brief and start > 0 and stop < len(inside):
                 inside[start:stop] = value
     crossings = []
     for start, stop in _runs(inside):

@@ -1,4 +1,4 @@
-"""Runs a scene through detection, tracking and zones, as the pipeline does, and judges what comes out."""
+"""Runs a scene through detection, tracking and zones, as the pipeline does, and judges it."""
 
 from collections.abc import Sequence
 
