@@ -4,7 +4,9 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 from analytics_runs import AnalyticsOutcome, analyse
@@ -13,14 +15,22 @@ from pyarrow import parquet
 from video_clips import CLIPS, Clip
 from walks import Walk
 
+from app.catalog.parameters import default_parameters
+from app.initial_data import SEEDS
 from contract.events import MOST_EVENTS
 from contract.kinds import ArtifactKind
 from worker_vm.analytics.events import EventType
 from worker_vm.analytics.settings import AnalyticsSettings, read_settings
+from worker_vm.pipelines.analytics.parameters import read_parameters
 from worker_vm.pipelines.base import PipelineError, RunCancelledError
 from worker_vm.pipelines.registry import load_pipeline
 
 WALK = Walk()
+SCHEMA: dict[str, Any] = next(
+    model["parameters"]
+    for model in json.loads(SEEDS.read_text())
+    if model["id"] == "video-analytics-v1"
+)
 GATE = {"name": "gate", "x1": 120, "y1": 60, "x2": 200, "y2": 180}
 FIELD = {"name": "field", "points": [[0.7, 0.4], [1, 0.4], [1, 1], [0.7, 1]]}
 
@@ -195,6 +205,31 @@ def test_impossible_zones(zones: object, video: Path, tmp_path: Path) -> None:
         analyse(video, tmp_path / "run", zones=zones)
     assert caught.value.code == "INVALID_ZONE"
     assert caught.value.permanent
+
+
+def test_catalog_and_pipeline_agree() -> None:
+    """The same names, defaults and choices, and every limit of the catalog is the pipeline's."""
+    given = {"video_path": "uploads/video"}
+    mine = read_parameters(given).model_dump(mode="json")
+    assert set(mine) == set(SCHEMA["properties"])
+    for name, default in default_parameters(SCHEMA).items():
+        mine_here = sorted(mine[name]) if isinstance(default, list) else mine[name]
+        assert mine_here == (sorted(default) if isinstance(default, list) else default), name
+    for name, rules in SCHEMA["properties"].items():
+        if name in {"end_s", "start_s", "dwell_s", "confidence"}:
+            continue
+        for end, beyond in (("minimum", -1), ("maximum", 1)):
+            if end in rules:
+                assert read_parameters({**given, name: rules[end]})
+                with pytest.raises(PipelineError):
+                    read_parameters({**given, name: rules[end] + beyond})
+        for value in rules.get("enum", []):
+            assert read_parameters({**given, name: value})
+        for value in rules.get("items", {}).get("enum", []):
+            assert read_parameters({**given, name: [value]})
+    for example in SCHEMA["examples"]:
+        assert read_parameters(example)
+        jsonschema.validate(example, SCHEMA)
 
 
 @pytest.mark.parametrize(

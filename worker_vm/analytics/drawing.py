@@ -86,7 +86,7 @@ class Painter:
         ]
         self._names = names
         self._is_mock = is_mock
-        self._letters = int(np.clip(height / 42, 10, 26))
+        self._letters = int(np.clip(height / 45, 9, 24))
         self._line = max(round(height / 360), 1)
         self._trails: dict[int, deque[tuple[float, int, int]]] = {}
 

@@ -1,6 +1,8 @@
 """Words for pictures: smooth letters, kept once they are drawn."""
 
 from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,23 +23,27 @@ _BRIGHT = 150
 @lru_cache(maxsize=_KEPT)
 def _letters(text: str, size: int) -> NDArray[np.float32]:
     """How much each pixel of [height, width, 1] is covered by letters, 0 to 1."""
-    font = ImageFont.load_default(size)
+    font = _font(size)
     left, _, right, _ = font.getbbox(text)
-    rise, fall = _metrics(size)
+    rise, fall = font.getmetrics()
     image = Image.new("L", (max(int(right - left) + 2, 1), rise + fall), 0)
     ImageDraw.Draw(image).text((1 - left, rise), text, font=font, fill=255, anchor="ls")
     return (np.asarray(image, np.float32) / np.float32(255))[..., None]
 
 
 @lru_cache(maxsize=32)
-def _metrics(size: int) -> tuple[int, int]:
-    font = ImageFont.load_default(size)
-    return font.getmetrics() if isinstance(font, ImageFont.FreeTypeFont) else (size, size // 4)
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which has Latin, Greek, Cyrillic and more; `supervision` brings it along."""
+    found = find_spec("matplotlib")
+    assert found is not None
+    assert found.origin is not None
+    path = Path(found.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+    return ImageFont.truetype(str(path), size)
 
 
 def line_height(size: int) -> int:
     """How high a line of letters is, in pixels."""
-    return sum(_metrics(size))
+    return sum(_font(size).getmetrics())
 
 
 def text_width(text: str, size: int) -> int:

@@ -15,6 +15,7 @@ PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium")
 
 _PACKAGES = {
     "cv2": "opencv-python-headless",
+    "matplotlib": "matplotlib",
     "onnxruntime": "onnxruntime",
     "rapidocr": "rapidocr",
     "scipy": "scipy",

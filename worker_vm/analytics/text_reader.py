@@ -27,6 +27,8 @@ _LEAST_SCORE = 0.75
 _SAME = 0.8
 """How alike two texts in the same place must be to be one, read differently."""
 _MOST_TEXTS = 1000
+_HIGHEST = 0.4
+"""Of the picture's height; whole figures are taken for letters too."""
 _LONGEST_TEXT = 500
 _SHORTEST_TEXT = 2
 """Edges and poles are taken for single letters."""
@@ -82,6 +84,8 @@ class TextReader:
         found = []
         for reading in self._engine(np.ascontiguousarray(frame[top:bottom, left:right])):
             x1, y1, x2, y2 = reading.box
+            if y2 - y1 > _HIGHEST * frame.shape[0]:
+                continue
             box = x1 + left, y1 + top, x2 + left, y2 + top
             new = self._remember(Reading(reading.text, reading.score, box), time_s)
             if new is not None:
