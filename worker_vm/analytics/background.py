@@ -15,8 +15,13 @@ _LATER_S = 2.0
 """How far apart the samples are taken: at first, and once the scene is known."""
 _ABSORBED_S = 90.0
 """What stands still for so long belongs to the scene."""
+_GHOSTLY = 1.5
+"""How much steeper a blob's outline must be in the background than in the frame, to be a ghost."""
 _GRID = 6
 """Every how many pixels the light is measured."""
+
+
+Mask = NDArray[np.uint8]
 
 
 class Background:
@@ -42,7 +47,7 @@ class Background:
         self._time_s: float | None = None
         self._settle()
 
-    def light(self, frame: Frame, mask: NDArray[np.uint8] | None) -> NDArray[np.float32]:
+    def light(self, frame: Frame, mask: Mask | None) -> NDArray[np.float32]:
         """Return how much brighter than the background a frame is, per channel [3].
 
         Args:
@@ -60,9 +65,7 @@ class Background:
         gain: NDArray[np.float32] = np.median(shares, axis=0).astype(np.float32)
         return gain
 
-    def learn(
-        self, frame: Frame, mask: NDArray[np.uint8], gain: NDArray[np.float32], time_s: float
-    ) -> bool:
+    def learn(self, frame: Frame, mask: Mask, gain: NDArray[np.float32], time_s: float) -> bool:
         """Take a sample of a frame if it is time; tell whether the picture has changed.
 
         Args:
@@ -87,14 +90,45 @@ class Background:
         self._settle()
         return True
 
-    def uncover(self, region: NDArray[np.bool_], frame: Frame) -> None:
-        """Take a region from a frame at once, where the background is known to be wrong."""
-        self._samples[:, region] = frame[region]
+    def shows_edges(self, part: tuple[slice, slice], frame: Frame, mask: Mask) -> bool:
+        """Tell whether a blob's outline is an edge in the background rather than in the frame.
+
+        Then there is nothing: the background shows something that has gone (Cucchiara et al., "Detecting
+        Moving Objects, Ghosts, and Shadows in Video Streams", 2003).
+
+        Args:
+            part: rows and columns of the blob.
+            frame: uint8 [height, width, 3].
+            mask: not 0 where the blob is.
+        """
+        rows, columns = (slice(max(side.start - 3, 0), side.stop + 3) for side in part)
+        blob = mask[rows, columns]
+        outline = cv2.morphologyEx(blob, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) != 0
+        grey = cv2.cvtColor(np.ascontiguousarray(frame[rows, columns]), cv2.COLOR_BGR2GRAY)
+        if not outline.any():
+            return False
+        here = float(_steepness(grey)[outline].mean())
+        there = float(self.steepness[rows, columns][outline].mean())
+        return there > _GHOSTLY * here
+
+    def uncover(self, part: tuple[slice, slice], frame: Frame, mask: Mask) -> None:
+        """Take a blob's place from the frame at once, where the background is known to be wrong."""
+        rows, columns = (slice(max(side.start - 3, 0), side.stop + 3) for side in part)
+        grown = cv2.dilate(mask[rows, columns], np.ones((5, 5), np.uint8)) != 0
+        self._samples[:, rows, columns][:, grown] = frame[rows, columns][grown]
         self._settle()
 
     def _settle(self) -> None:
         flat = self._samples.reshape(SAMPLES, -1)
         motion_kernels.median(flat, self.picture.reshape(-1))
-        grey = cv2.cvtColor(self.picture, cv2.COLOR_BGR2GRAY)
-        self.steepness = cv2.morphologyEx(grey, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
-        """By how much the background changes around each pixel, uint8 [height, width]."""
+        self.grey = cv2.cvtColor(self.picture, cv2.COLOR_BGR2GRAY)
+        """The same without colours, uint8 [height, width]."""
+        self.steepness = _steepness(self.grey)
+        """By how much it changes around each pixel, uint8 [height, width]."""
+
+
+def _steepness(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    steepness: NDArray[np.uint8] = cv2.morphologyEx(
+        grey, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)
+    )
+    return steepness

@@ -9,6 +9,9 @@ from worker_vm.analytics.boxes import Box
 
 _MEMORY_S = 1.0
 _SIZE_QUANTILE = 0.8
+_STILL_S = 0.4
+_STILL_SHARE = 0.03
+"""By which share of its height a box may tremble and still be in its place."""
 
 
 class Course:
@@ -36,6 +39,15 @@ class Course:
         self._past.append((time_s, box))
         while self._past[0][0] < time_s - _MEMORY_S:
             self._past.popleft()
+
+    @property
+    def is_still(self) -> bool:
+        """Whether the box has been in its place for a while, half a second or so."""
+        time_s, box = self._past[-1]
+        earlier = [past for time, past in self._past if time >= time_s - _STILL_S]
+        away = np.abs(np.array(earlier) - np.array(box)).max()
+        tolerance = 1.0 + _STILL_SHARE * (box[3] - box[1])
+        return bool(time_s - self._past[0][0] >= _STILL_S and away <= tolerance)
 
     def expected(self, time_s: float) -> Box:
         """Return where the whole of it should be, if it has moved on evenly and kept its size."""

@@ -116,6 +116,10 @@ class Figures:
         ]
         return [figure for figure in self._known if figure.seen_s == now and figure.is_steady]
 
+    def forget(self, figure: Figure) -> None:
+        """Forget a figure that turned out to be none."""
+        self._known = [known for known in self._known if known is not figure]
+
     def _resolve(
         self, scene: Scene, group: Sequence[Figure], places: Sequence[Rect], blobs: Sequence[Rect]
     ) -> None:
@@ -149,8 +153,11 @@ class Figures:
                 whole = joined
             else:
                 self._begin(scene, blob)
-        is_usual = _fits(whole, place) or _touches_edge(whole, scene.mask)
-        if is_usual or scene.time_s - figure.alone_s > _PATIENCE_S or not figure.is_established:
+        if (
+            _fits(whole, place)
+            or scene.time_s - figure.alone_s > _PATIENCE_S
+            or not figure.is_established
+        ):
             _see(scene, figure, whole)
         else:
             self._separate(scene, [figure], [place])
@@ -325,11 +332,6 @@ def _is_stacked(one: Rect, other: Rect) -> bool:
     """Tell whether one lies above the other, as parts of a person do."""
     common = min(one[2], other[2]) - max(one[0], other[0])
     return common >= min(one[2] - one[0], other[2] - other[0]) / 2
-
-
-def _touches_edge(rect: Rect, mask: Mask) -> bool:
-    height, width = mask.shape
-    return rect[0] <= 1 or rect[1] <= 1 or rect[2] >= width - 1 or rect[3] >= height - 1
 
 
 def _floats(rect: Rect) -> Box:

@@ -7,21 +7,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from worker_vm.analytics import motion_kernels
 from worker_vm.analytics.background import SAMPLES, Background
 from worker_vm.analytics.boxes import Detections, Frame
 from worker_vm.analytics.camera import CameraShake
-from worker_vm.analytics.figures import Figures, Mask, Rect, Scene
+from worker_vm.analytics.figures import Figure, Figures, Mask, Scene
+from worker_vm.analytics.foreground import find_blobs
 
 _LONG_SIDE = 640
 """Frames are reduced, by a whole factor, to at most so many pixels."""
-_WEAK, _STRONG = 14.0, 28.0
-_SHADES = (0.35, 0.97)
-_SHADE_OFF = 9.0
-_SLACK = 0.25
-"""Which share of the background's steepness a pixel may be off: the camera is never quite in place."""
-_SMALLEST = 0.0007
-"""Which share of the picture's pixels moves at least, if anything does."""
 _CHANGED, _CHANGED_S = 0.6, 0.5
 """If so much of the picture differs for so long, it shows another scene."""
 _ALONE, _TOGETHER = 0.9, 0.7
@@ -71,17 +64,13 @@ class MotionDetector:
         shift = view.camera.shift(reduced, view.mask)
         placed = _moved(reduced, shift)
         gain = view.background.light(placed, view.mask)
-        labels = np.empty(placed.shape[:2], np.uint8)
-        motion_kernels.classify(
-            placed, view.background.picture, gain, view.background.steepness * np.float32(_SLACK),
-            np.array([_WEAK, _STRONG, *_SHADES, _SHADE_OFF], np.float32), labels,
-        )  # fmt: skip
-        mask, blobs = _blobs(labels)
+        mask, blobs = find_blobs(placed, view.background, gain)
         view.mask = cv2.dilate(mask, np.ones((5, 5), np.uint8))
         if self._is_another_scene(view, mask, time_s):
             self._look_at(Background([reduced]))
             return Detections.none()
         figures = self._figures.find(Scene(placed, mask, time_s), blobs)
+        figures = self._without_ghosts(view, figures, placed, mask)
         if view.background.learn(placed, view.mask, gain, time_s):
             view.camera.refer_to(view.background.picture)
         factor = frame.shape[1] / reduced.shape[1], frame.shape[0] / reduced.shape[0]
@@ -99,6 +88,25 @@ class MotionDetector:
         self._view = _View(background, CameraShake(background.picture))
         self._figures = Figures()
         return self._view
+
+    def _without_ghosts(
+        self, view: _View, figures: Sequence[Figure], placed: Frame, mask: Mask
+    ) -> list[Figure]:
+        """Take back what is no thing, but the place of one that the background wrongly shows."""
+        real = []
+        for figure in figures:
+            left, top, right, bottom = (round(edge) for edge in figure.course.box)
+            part = np.s_[top:bottom, left:right]
+            if (
+                figure.is_alone
+                and figure.course.is_still
+                and view.background.shows_edges(part, placed, mask)
+            ):
+                view.background.uncover(part, placed, mask)
+                self._figures.forget(figure)
+            else:
+                real.append(figure)
+        return real
 
     @staticmethod
     def _reduced(frame: Frame) -> Frame:
@@ -129,26 +137,3 @@ def _moved(frame: Frame, shift: tuple[float, float]) -> Frame:
         borderMode=cv2.BORDER_REPLICATE,
     )  # fmt: skip
     return placed
-
-
-def _blobs(labels: NDArray[np.uint8]) -> tuple[Mask, list[Rect]]:
-    """Return where something moves, without specks and holes, and the boxes around it."""
-    moving = (labels >= motion_kernels.WEAK).astype(np.uint8)
-    unit = max(1, round(labels.shape[0] / 120))
-    mask = cv2.morphologyEx(moving, cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
-    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((3 * unit, 2 * unit), np.uint8))
-    outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    filled = np.zeros_like(mask)
-    rects = []
-    for outline in outlines:
-        left, top, width, height = cv2.boundingRect(outline)
-        if cv2.contourArea(outline) < _SMALLEST * mask.size:
-            continue
-        part = np.s_[top : top + height, left : left + width]
-        own = np.zeros((height, width), np.uint8)
-        cv2.drawContours(own, [outline], -1, 1, cv2.FILLED, offset=(-left, -top))
-        if np.count_nonzero(labels[part][own != 0] == motion_kernels.STRONG) * 10 < own.sum():
-            continue
-        filled[part] |= own
-        rects.append((left, top, left + width, top + height))
-    return filled, rects

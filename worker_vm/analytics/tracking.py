@@ -30,6 +30,8 @@ _LIBRARY_RATE = 30.0
 """Frames a second in which the library counts how long a track may be lost."""
 _IN_PICTURE = 0.5
 """Which share of a lost thing should be in the picture at least; with less, it has left."""
+_REPLACED = 0.15
+"""By which share of its size what is leaving may be further in than it should be."""
 _NEAR = 0.6
 """How far from where it should be a lost thing may turn up again, in heights of it."""
 _SIMILAR = 0.7
@@ -115,7 +117,11 @@ class Tracker:
         tracks = []
         for identity, (left, top, right, bottom), class_id, confidence in known_first:
             box = (left, top, right, bottom)
-            memory = self._alive.get(identity) or self._begin(identity, box, time_s)
+            memory = self._alive.get(identity)
+            if memory is not None and self._is_replaced(memory, box, time_s):
+                self._end(identity)
+                continue
+            memory = memory or self._begin(identity, box, time_s)
             memory.course.add(time_s, box)
             memory.confidence = confidence
             memory.votes[class_id] += 1
@@ -145,11 +151,28 @@ class Tracker:
                 continue
             box = memory.course.expected(time_s)
             if time_s - memory.course.time_s > _LOST_S or self._share_inside(box) < _IN_PICTURE:
-                del self._alive[identity]
-                self._finished.append(memory.number)
+                self._end(identity)
             else:
                 tracks.append(memory.now(box, is_seen=False))
         return tracks
+
+    def _end(self, identity: int) -> None:
+        self._finished.append(self._alive.pop(identity).number)
+
+    def _is_replaced(self, memory: _Memory, box: Box, time_s: float) -> bool:
+        """Tell whether a thing that was all but gone has been taken for one that comes in there."""
+        expected = memory.course.expected(time_s)
+        if self._share_inside(expected) >= _IN_PICTURE:
+            return False
+        width, height = self._size
+        left, top, right, bottom = expected
+        most = _REPLACED * (right - left), _REPLACED * (bottom - top)
+        return (
+            (left < 0 and box[2] > right + most[0])
+            or (right > width and box[0] < left - most[0])
+            or (top < 0 and box[3] > bottom + most[1])
+            or (bottom > height and box[1] < top - most[1])
+        )
 
     def _share_inside(self, box: Box) -> float:
         left, top, right, bottom = box
