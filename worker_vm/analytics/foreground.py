@@ -23,6 +23,8 @@ _ALIKE = 0.35
 """How much (correlation) a shadow must resemble what it falls on."""
 _FLAT = 9.0
 """The variance below which there is no texture to compare, only noise."""
+_ASIDE = 0.15
+"""How much further to each side than its sure part a thing may reach, as a share of its width."""
 _SMALLEST = 0.0007
 """Which share of the picture's pixels moves at least, if anything does."""
 _SURE = 0.1
@@ -57,17 +59,35 @@ def _unmask(labels: Mask, frame: Frame, background: Background) -> None:
     here = cv2.cvtColor(np.ascontiguousarray(frame[part]), cv2.COLOR_BGR2GRAY).astype(np.float32)
     there = background.grey[part].astype(np.float32)
 
+    own = shade[part].astype(np.float32)
+    count = np.maximum(cv2.blur(own, (_WINDOW, _WINDOW)), 1e-3)
+
     def mean(values: NDArray[np.float32]) -> NDArray[np.float32]:
-        blurred: NDArray[np.float32] = cv2.blur(values, (_WINDOW, _WINDOW))
-        return blurred
+        """Average over the shadow's own pixels around each."""
+        averaged: NDArray[np.float32] = cv2.blur(values * own, (_WINDOW, _WINDOW)) / count
+        return averaged
 
     mean_here, mean_there = mean(here), mean(there)
     spread_here = mean(here * here) - mean_here * mean_here
     spread_there = mean(there * there) - mean_there * mean_there
     common = mean(here * there) - mean_here * mean_there
     differs = common < _ALIKE * np.sqrt(np.maximum(spread_here * spread_there, 1e-6))
-    wrong = (shade[part] != 0) & differs & (spread_there > _FLAT)
-    labels[part][wrong] = motion_kernels.WEAK
+    wrong = (own != 0) & differs & (spread_there > _FLAT)
+    labels[part][wrong & _above_or_below(labels)[part]] = motion_kernels.WEAK
+
+
+def _above_or_below(labels: Mask) -> NDArray[np.bool_]:
+    """Return where the rest of what shows without doubt may be: in the same columns, about."""
+    sure = (labels >= motion_kernels.WEAK).astype(np.uint8)
+    outlines, _ = cv2.findContours(sure, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    allowed = np.zeros(labels.shape, bool)
+    for outline in outlines:
+        left, top, width, height = cv2.boundingRect(outline)
+        if width * height >= _SMALLEST * labels.size:
+            aside = round(_ASIDE * width)
+            rows = slice(max(top - height, 0), top + 3 * height)
+            allowed[rows, max(left - aside, 0) : left + width + aside] = True
+    return allowed
 
 
 def _connected(labels: Mask) -> tuple[Mask, list[Rect]]:

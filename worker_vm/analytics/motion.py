@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from worker_vm.analytics.background import SAMPLES, Background
 from worker_vm.analytics.boxes import Detections, Frame
