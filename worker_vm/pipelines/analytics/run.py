@@ -17,7 +17,8 @@ from worker_vm.analytics.telemetry import missing_package
 from worker_vm.pipelines.analytics.frame_facts import FrameFacts
 from worker_vm.pipelines.analytics.parameters import Parameters, read_parameters
 from worker_vm.pipelines.analytics.request import Request
-from worker_vm.pipelines.analytics.session import Artifact, Session
+from worker_vm.pipelines.analytics.results import Artifact
+from worker_vm.pipelines.analytics.session import Session
 from worker_vm.pipelines.analytics.toolbox import Toolbox
 from worker_vm.pipelines.analytics.writing import writing
 from worker_vm.pipelines.base import PipelineError, Reporter, RunInput

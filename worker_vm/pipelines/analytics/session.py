@@ -1,48 +1,25 @@
-"""The analysis of one video and all that is written of it, from its first frame on."""
+"""The analysis of one video and what comes of it, from its first frame on."""
 
-import json
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from contract.kinds import ArtifactKind
 from worker_vm.analytics.detector import Detector
 from worker_vm.analytics.drawing import Painter
 from worker_vm.analytics.event_log import EventLog
 from worker_vm.analytics.settings import AnalyticsSettings
 from worker_vm.analytics.summary import clusters_summary, texts_summary, zones_summary
-from worker_vm.analytics.telemetry import MEDIA_TYPES, Moment, open_writer
+from worker_vm.analytics.telemetry import Moment
 from worker_vm.analytics.text_reader import TextReader
-from worker_vm.analytics.video_writer import VideoWriter
 from worker_vm.analytics.zones import Zone, ZoneError, read_zones
 from worker_vm.pipelines.analytics.analysis import Analysis, Plan
-from worker_vm.pipelines.analytics.annotated import AnnotatedVideo
 from worker_vm.pipelines.analytics.frame_facts import FrameFacts
 from worker_vm.pipelines.analytics.parameters import Parameters
-from worker_vm.pipelines.analytics.toolbox import Toolbox, threads
-from worker_vm.pipelines.analytics.writing import writing
+from worker_vm.pipelines.analytics.results import Artifact, Results
+from worker_vm.pipelines.analytics.toolbox import Toolbox
 from worker_vm.pipelines.base import PipelineError
 from worker_vm.video.problems import VideoCode, VideoError
 from worker_vm.video.records import RecordError
-
-_PREVIEWS = {
-    "poster": ("poster.jpg", "image/jpeg"),
-    "sprite": ("sprite.jpg", "image/jpeg"),
-    "webp": ("preview.webp", "image/webp"),
-}
-_CHECK_EVERY = 64
-"""Frames after which the size of the output is looked at."""
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """A file that is finished."""
-
-    kind: ArtifactKind
-    path: Path
-    media_type: str
 
 
 class Session:
@@ -78,52 +55,26 @@ class Session:
         tell: Callable[[str, Mapping[str, Any]], None],
     ) -> None:
         self._wanted = wanted
-        self._folder = folder
-        self._most_bytes = most_bytes
-        height, width = first.pixels.shape[:2]
-        self._size = width, height
-        upright_width, upright_height = self._upright_size = first.upright_size
-        scale = upright_width / width, upright_height / height
-        self._scale = scale
-        self._zones = _checked_zones(wanted, first.upright_size)
-        plan = Plan(
-            tracker=wanted.tracker,
-            rate=rate,
-            size=self._size,
-            confidence=wanted.confidence or settings.confidence,
-            classes=_class_ids(wanted.classes, detector),
-            zones=[
-                Zone(zone.name, tuple((x / scale[0], y / scale[1]) for x, y in zone.points))
-                for zone in self._zones
-            ],
-            dwell_s=wanted.dwell_s,
-            read_every=wanted.ocr_interval,
-            look_every=wanted.clustering_interval,
-            scale=scale,
+        self._size = first.pixels.shape[1], first.pixels.shape[0]
+        self._upright_size = first.upright_size
+        self._scale = (
+            self._upright_size[0] / self._size[0],
+            self._upright_size[1] / self._size[1],
         )
+        self._zones = _checked_zones(wanted, self._upright_size)
+        plan = self._plan(rate, settings.confidence, _class_ids(wanted.classes, detector))
         reader = TextReader(toolbox.reading_engine()) if wanted.ocr else None
         self._analysis = Analysis(plan, detector, reader, first.pixels)
         self._events = EventLog(tell, settings.max_events, is_mock=wanted.mock_mode)
-        painter = Painter(width, height, plan.zones, detector.names, is_mock=wanted.mock_mode)
-        self._files: list[Artifact] = []
-        with ExitStack() as opened, writing("the telemetry and the annotated video"):
-            self._telemetry = []
-            for kind in (kind for kind in MEDIA_TYPES if kind in wanted.telemetry):
-                path = self._file(ArtifactKind.TELEMETRY, f"telemetry.{kind}", MEDIA_TYPES[kind])
-                writer = open_writer(kind, path, is_mock=wanted.mock_mode)
-                opened.callback(writer.close)
-                self._telemetry.append(writer)
-            video = VideoWriter(
-                self._file(ArtifactKind.VIDEO, "annotated.mp4", "video/mp4"),
-                width,
-                height,
-                rate=rate,
-                preset=settings.preset,
-                threads=threads(),
-                comment="mock: true" if wanted.mock_mode else "",
-            )
-            self._video = opened.enter_context(AnnotatedVideo(painter, video, wanted.previews))
-            self._opened = opened.pop_all()
+        self._results = Results(
+            folder,
+            wanted,
+            Painter(*self._size, plan.zones, detector.names, is_mock=wanted.mock_mode),
+            size=self._size,
+            rate=rate,
+            preset=settings.preset,
+            most_bytes=most_bytes,
+        )
         self._frames = 0
         self._first_s = self._last_s = first.time_s
         self._last_number = first.number
@@ -132,7 +83,7 @@ class Session:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._opened.close()
+        self._results.close()
 
     @property
     def status(self) -> str:
@@ -152,11 +103,9 @@ class Session:
             raise RecordError("a frame of another size")
         self._last_s, self._last_number = facts.time_s, facts.number
         moment, scene = self._analysis.step(facts.pixels, facts.number, facts.time_s)
-        self._note(moment)
-        self._video.add(facts.pixels, scene)
+        self._events.add(moment.events)
+        self._results.add(facts.pixels, moment, scene)
         self._frames += 1
-        if self._frames % _CHECK_EVERY == 0:
-            self._check_output()
 
     def finish(self, damage: object) -> list[Artifact]:
         """Write the end of everything; the files that are finished.
@@ -168,24 +117,13 @@ class Session:
             VideoError: OUTPUT_LIMIT or OUTPUT_WRITE_ERROR.
         """
         events = self._analysis.finish()
-        self._note(Moment(self._last_number, round(self._last_s, 4), [], events))
-        self._video.finish()
-        with writing("the results"):
-            for writer in self._telemetry:
-                writer.close()
-            for kind, body in self._video.previews():
-                name, media_type = _PREVIEWS[kind]
-                self._file(ArtifactKind.PREVIEW, name, media_type).write_bytes(body)
-            path = self._file(ArtifactKind.PREVIEW, "heat_map.png", "image/png")
-            self._analysis.heat.write(path, is_mock=self._wanted.mock_mode)
-            path = self._file(ArtifactKind.ANALYTICS, "analytics.json", "application/json")
-            path.write_text(json.dumps(self._summary(damage), indent=1) + "\n", encoding="utf-8")
-        self._check_output()
-        return self._files
+        self._events.add(events)
+        self._results.note(Moment(self._last_number, round(self._last_s, 4), [], events))
+        return self._results.finish(self._summary(damage), self._analysis.heat)
 
     def metrics(self) -> dict[str, float]:
         """Counts, and the CPU time of each part in seconds."""
-        effort = self._video.effort
+        effort = self._results.effort
         costs = {**self._analysis.costs.seconds, "draw": effort.draw, "encode": effort.encode}
         return {
             "frame_count": float(self._frames),
@@ -194,25 +132,23 @@ class Session:
             **{f"cpu_{name}_seconds": seconds for name, seconds in costs.items()},
         }
 
-    def _note(self, moment: Moment) -> None:
-        self._events.add(moment.events)
-        with writing("the telemetry"):
-            for writer in self._telemetry:
-                writer.write(moment)
-
-    def _file(self, kind: ArtifactKind, name: str, media_type: str) -> Path:
-        artifact = Artifact(kind, self._folder / name, media_type)
-        self._files.append(artifact)
-        return artifact.path
-
-    def _check_output(self) -> None:
-        used = sum(file.stat().st_size for file in self._folder.iterdir())
-        if used > self._most_bytes:
-            raise VideoError(
-                VideoCode.OUTPUT_LIMIT,
-                f"The results are more than {self._most_bytes >> 20} MiB. Lower fps or max_width,"
-                " or ask for a part with start_s and end_s.",
-            )
+    def _plan(self, rate: float, confidence: float, classes: frozenset[int] | None) -> Plan:
+        wanted, (across, down) = self._wanted, self._scale
+        return Plan(
+            tracker=wanted.tracker,
+            rate=rate,
+            size=self._size,
+            confidence=wanted.confidence or confidence,
+            classes=classes,
+            zones=[
+                Zone(zone.name, tuple((x / across, y / down) for x, y in zone.points))
+                for zone in self._zones
+            ],
+            dwell_s=wanted.dwell_s,
+            read_every=wanted.ocr_interval,
+            look_every=wanted.clustering_interval,
+            scale=self._scale,
+        )
 
     def _summary(self, damage: object) -> dict[str, Any]:
         analysis, reader = self._analysis, self._analysis.reader
