@@ -24,7 +24,7 @@ _STEADY_FRAMES = 3
 _ESTABLISHED_FRAMES = 8
 """In how many frames it must have been alone, until it is looked for in larger blobs."""
 _PATIENCE_S = 0.6
-"""How long a single figure's blob may be too large for it, until it is taken as it is."""
+"""How long a figure may not be found in a blob too large for it, until that is taken as it is."""
 _LINKED = 0.25
 """Which share of the smaller one a blob and a figure's place must have in common."""
 _GROWTH = 1.35
@@ -63,6 +63,8 @@ class Figure:
     alone_frames: int = 0
     alone_s: float = 0.0
     """In how many frames it was no part of a larger blob, and when last."""
+    fits_s: float = 0.0
+    """When last it was where it should be, looking and as large as before."""
 
     @property
     def is_alone(self) -> bool:
@@ -156,7 +158,7 @@ class Figures:
                 self._begin(scene, blob)
         if (
             _fits(whole, place)
-            or scene.time_s - figure.alone_s > _PATIENCE_S
+            or scene.time_s - figure.fits_s > _PATIENCE_S
             or not figure.is_established
         ):
             _see(scene, figure, whole)
@@ -193,6 +195,7 @@ class Figures:
                 figure.course.add(scene.time_s, _floats(rect))
                 figure.frames += 1
                 figure.seen_s = scene.time_s
+                figure.fits_s = scene.time_s
 
 
 def _see(scene: Scene, figure: Figure, rect: Rect) -> None:
@@ -201,7 +204,7 @@ def _see(scene: Scene, figure: Figure, rect: Rect) -> None:
     figure.frames += 1
     figure.seen_s = scene.time_s
     figure.alone_frames += 1
-    figure.alone_s = scene.time_s
+    figure.alone_s = figure.fits_s = scene.time_s
     part = np.s_[top:bottom, left:right]
     figure.look = Look(scene.frame[part].copy(), scene.mask[part].copy())
 

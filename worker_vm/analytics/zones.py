@@ -169,7 +169,7 @@ def _check_shape(
                 f"{width} x {height} pixels."
             )
     polygon = shapely.Polygon(corners)
-    if polygon.area < 1:
+    if polygon.convex_hull.area < 1:
         raise ZoneError(f"Zone {name!r} is empty: it covers less than one pixel.")
     if not polygon.is_valid:
         reason = shapely.is_valid_reason(polygon)
