@@ -129,7 +129,12 @@ def test_passing_through() -> None:
     events = watched(watch, ([at(5.0 * n)] for n in range(60)))
     assert events == [(EventType.ZONE_ENTER, 20), (EventType.ZONE_EXIT, 41)]
     figures = watch.figures["door"]
-    assert (figures.entries, figures.exits, figures.occupancy, figures.peak_occupancy) == (1, 1, 0, 1)
+    assert (figures.entries, figures.exits, figures.occupancy, figures.peak_occupancy) == (
+        1,
+        1,
+        0,
+        1,
+    )
     assert figures.dwell_s == [pytest.approx(21 / RATE)]
 
 
@@ -163,7 +168,9 @@ def test_track_that_ends_inside() -> None:
     """A track that ends leaves when it was seen last."""
     frames = [[at(150)]] * 20 + [[at(150, is_seen=False)]] * 10 + [[]] * 10
     watch = ZoneWatch([door()])
-    events = [event for n, tracks in enumerate(frames) for event in watch.update(tracks, n / RATE, n)]
+    events = [
+        event for n, tracks in enumerate(frames) for event in watch.update(tracks, n / RATE, n)
+    ]
     assert [(event.type, event.frame) for event in events] == [
         (EventType.ZONE_ENTER, 0),
         (EventType.ZONE_EXIT, 19),

@@ -27,8 +27,8 @@ Mask = NDArray[np.uint8]
 class Background:
     """The median of samples that are spread over about the last minute.
 
-    Where something is in the way, a sample keeps what is known of the background; the median bears that
-    less than half of the samples are wrong.
+    Where something is in the way, a sample keeps what is known of the background; the median bears
+    that less than half of the samples are wrong.
 
     Args:
         samples: some first frames, at least one, all of the same size; one alone is taken for the
@@ -93,8 +93,8 @@ class Background:
     def shows_edges(self, part: tuple[slice, slice], frame: Frame, mask: Mask) -> bool:
         """Tell whether a blob's outline is an edge in the background rather than in the frame.
 
-        Then there is nothing: the background shows something that has gone (Cucchiara et al., "Detecting
-        Moving Objects, Ghosts, and Shadows in Video Streams", 2003).
+        Then there is nothing: the background shows something that has gone (Cucchiara et al.,
+        "Detecting Moving Objects, Ghosts, and Shadows in Video Streams", 2003).
 
         Args:
             part: rows and columns of the blob.
@@ -111,11 +111,14 @@ class Background:
         there = float(self.steepness[rows, columns][outline].mean())
         return there > _GHOSTLY * here
 
-    def uncover(self, part: tuple[slice, slice], frame: Frame, mask: Mask) -> None:
+    def uncover(
+        self, part: tuple[slice, slice], frame: Frame, mask: Mask, gain: NDArray[np.float32]
+    ) -> None:
         """Take a blob's place from the frame at once, where the background is known to be wrong."""
         rows, columns = (slice(max(side.start - 3, 0), side.stop + 3) for side in part)
         grown = cv2.dilate(mask[rows, columns], np.ones((5, 5), np.uint8)) != 0
-        self._samples[:, rows, columns][:, grown] = frame[rows, columns][grown]
+        sample = np.clip(frame[rows, columns] / gain, 0, 255).astype(np.uint8)
+        self._samples[:, rows, columns][:, grown] = sample[grown]
         self._settle()
 
     def _settle(self) -> None:

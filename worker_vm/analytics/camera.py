@@ -8,14 +8,16 @@ _ROUGH, _FINE = 160, 320
 """About how wide the pictures are that are compared, in pixels."""
 _ROUNDS = 3
 _EDGE = 8
+_LEAST = 32
+"""Of smaller pictures nothing is told."""
 _OUTLIER = 30.0
 
 
 class CameraShake:
     """Finds how far frames are off the background, in pixels.
 
-    Phase correlation at low resolution finds the shift roughly (Kuglin and Hines 1975), least squares
-    over the picture's gradients finely (Lucas and Kanade 1981).
+    Phase correlation at low resolution finds the shift roughly (Kuglin and Hines 1975), least
+    squares over the picture's gradients finely (Lucas and Kanade 1981).
     """
 
     def __init__(self, reference: NDArray[np.uint8]) -> None:
@@ -27,7 +29,8 @@ class CameraShake:
         """Compare with another picture [height, width, 3] from now on."""
         self._fine = self._grey(reference)
         self._rough = _lowered(self._fine, max(1, self._fine.shape[1] // _ROUGH))
-        self._window = cv2.createHanningWindow(self._rough.shape[::-1], cv2.CV_32F)
+        sides = max(self._rough.shape[1], 2), max(self._rough.shape[0], 2)
+        self._window = cv2.createHanningWindow(sides, cv2.CV_32F)
         self._across = cv2.Sobel(self._fine, cv2.CV_32F, 1, 0, scale=1 / 8)
         self._down = cv2.Sobel(self._fine, cv2.CV_32F, 0, 1, scale=1 / 8)
 
@@ -43,6 +46,8 @@ class CameraShake:
             mask: not 0 where something was in the way lately.
         """
         grey = self._grey(frame)
+        if min(grey.shape) < _LEAST:
+            return 0.0, 0.0
         factor = max(1, grey.shape[1] // _ROUGH)
         found, _ = cv2.phaseCorrelate(self._rough, _lowered(grey, factor), self._window)
         if mask is not None:
@@ -63,7 +68,7 @@ class CameraShake:
         mask: NDArray[np.uint8] | None,
         shifts: list[NDArray[np.float64]],
     ) -> NDArray[np.float64]:
-        """Return the shift with which a frame differs least; regular patterns mislead correlation."""
+        """Return the shift with which a frame differs least: patterns mislead correlation."""
         believable = np.array(grey.shape[::-1]) / 8
         costs = {
             number: float(np.abs(self._off(grey, mask, shift)[0]).mean())
@@ -87,7 +92,7 @@ class CameraShake:
         normal = slopes @ slopes.T
         if np.linalg.det(normal) < 1.0:
             return np.zeros(2)
-        # Where the moved frame still lacks a bit, the difference is the slope times what is missing.
+        # Where a bit is still missing, the difference is the slope times that.
         rest: NDArray[np.float64] = np.linalg.solve(normal, slopes @ off)
         return np.clip(rest, -2.0, 2.0)
 

@@ -1,7 +1,7 @@
 """Telling things apart that touch or hide each other in the mask of what moves.
 
-Things that cross become one blob. What each looked like while it was alone, and where it should be by
-now, tell where in the blob it is.
+Things that cross become one blob. What each looked like while it was alone, and where it should be
+by now, tell where in the blob it is.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,7 +24,7 @@ _STEADY_FRAMES = 3
 _ESTABLISHED_FRAMES = 8
 """In how many frames it must have been alone, until it is looked for in larger blobs."""
 _PATIENCE_S = 0.6
-"""How long a figure may not be found in a blob too large for it, until that is taken as it is."""
+"""How long a figure may not be found in a blob too large for it, until that is taken as a whole."""
 _LINKED = 0.25
 """Which share of the smaller one a blob and a figure's place must have in common."""
 _GROWTH = 1.35

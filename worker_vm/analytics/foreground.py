@@ -92,9 +92,11 @@ def _above_or_below(labels: Mask) -> NDArray[np.bool_]:
 
 def _connected(labels: Mask) -> tuple[Mask, list[Rect]]:
     moving = (labels >= motion_kernels.WEAK).astype(np.uint8)
+    # Odd sides: kernels with even ones move what they smooth.
     unit = max(1, round(labels.shape[0] / 120))
-    mask = cv2.morphologyEx(moving, cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
-    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((3 * unit, 2 * unit), np.uint8))
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    mask = cv2.morphologyEx(moving, cv2.MORPH_OPEN, cross)
+    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((4 * unit - 1, 2 * unit + 1), np.uint8))
     outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     filled = np.zeros_like(mask)
     rects = []

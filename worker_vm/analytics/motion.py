@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from worker_vm.analytics.background import SAMPLES, Background
 from worker_vm.analytics.boxes import Detections, Frame
@@ -32,9 +33,9 @@ class _View:
 class MotionDetector:
     """Finds what moves; its only class is `moving`.
 
-    Frames are compared, at reduced size, with the median of earlier ones, moved to where the camera was
-    and brought to its light; what is only darker in the same colours is shadow. What has merged is
-    told apart by how it looked before (`figures`). It needs a camera that stands still but may
+    Frames are compared, at reduced size, with the median of earlier ones, moved to where the camera
+    was and brought to its light; what is only darker in the same colours is shadow. What has merged
+    is told apart by how it looked before (`figures`). It needs a camera that stands still but may
     tremble, and a scene that is not all in motion. Its answers come without delay. A thing shows
     from its third frame on, and until it has stood still for a minute and a half.
     """
@@ -47,7 +48,7 @@ class MotionDetector:
         self._figures = Figures()
 
     def warm_up(self, frames: Sequence[Frame]) -> None:
-        """Learn the background; without it, what moves in the first seconds may be missed or doubled."""
+        """Learn the background; without, what moves in the first seconds may be found twice."""
         if not frames:
             return
         reduced = [self._reduced(frame) for frame in frames]
@@ -69,7 +70,7 @@ class MotionDetector:
             self._look_at(Background([reduced]))
             return Detections.none()
         figures = self._figures.find(Scene(placed, mask, time_s), blobs)
-        figures = self._without_ghosts(view, figures, placed, mask)
+        figures = self._without_ghosts(view, figures, placed, mask, gain)
         if view.background.learn(placed, view.mask, gain, time_s):
             view.camera.refer_to(view.background.picture)
         factor = frame.shape[1] / reduced.shape[1], frame.shape[0] / reduced.shape[0]
@@ -89,7 +90,12 @@ class MotionDetector:
         return self._view
 
     def _without_ghosts(
-        self, view: _View, figures: Sequence[Figure], placed: Frame, mask: Mask
+        self,
+        view: _View,
+        figures: Sequence[Figure],
+        placed: Frame,
+        mask: Mask,
+        gain: NDArray[np.float32],
     ) -> list[Figure]:
         """Take back what is no thing, but the place of one that the background wrongly shows."""
         real = []
@@ -101,7 +107,7 @@ class MotionDetector:
                 and figure.course.is_still
                 and view.background.shows_edges(part, placed, mask)
             ):
-                view.background.uncover(part, placed, mask)
+                view.background.uncover(part, placed, mask, gain)
                 self._figures.forget(figure)
             else:
                 real.append(figure)

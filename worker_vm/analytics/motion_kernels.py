@@ -38,7 +38,7 @@ def median(samples: Bytes, result: Bytes) -> None:
 
 
 @kernel
-def classify(
+def classify(  # noqa: PLR0917  (compiled code takes no keywords)
     frame: Bytes,
     ground: Bytes,
     gain: Floats,
@@ -90,7 +90,7 @@ def classify(
 
 
 @kernel
-def fit(
+def fit(  # noqa: PLR0917
     frame: Bytes,
     mask: Bytes,
     taken: Bytes,
@@ -135,7 +135,9 @@ def fit(
 
 
 @kernel
-def _pixel_cost(frame: Bytes, mask: Bytes, taken: Bytes, x: int, y: int, colour: Bytes) -> float:
+def _pixel_cost(  # noqa: PLR0917
+    frame: Bytes, mask: Bytes, taken: Bytes, x: int, y: int, colour: Bytes
+) -> float:
     if x < 0 or y < 0 or y >= mask.shape[0] or x >= mask.shape[1] or taken[y, x] != 0:
         return _NEUTRAL
     if mask[y, x] == 0:
