@@ -1,6 +1,5 @@
 """Small networks that find the white rectangle in a picture, with every kind of head."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +48,81 @@ class _Graph:
         return self.add("Concat", *real, empty, axis=1)
 
 
+class _Finder(_Graph):
+    """A graph that finds the rectangle of bright pixels in `images`.
+
+    Args:
+        size: width and height of the input.
+        brightest: from which mean of a pixel's channels on it is bright.
+    """
+
+    def __init__(self, size: tuple[int, int], brightest: float) -> None:
+        super().__init__()
+        picture = self.add("Cast", "images", to=TensorProto.FLOAT)
+        grey = self.add("ReduceMean", picture, axes=[1], keepdims=0)
+        bright = self.add("Greater", grey, self.constant(np.array(brightest, np.float32)))
+        cover = self.add("Cast", bright, to=TensorProto.FLOAT)
+        columns = self.add("ReduceMax", cover, axes=[1], keepdims=0)
+        lines = self.add("ReduceMax", cover, axes=[2], keepdims=0)
+        edges = [
+            self.edge(cover, last=last) for last in (False, True) for cover in (columns, lines)
+        ]
+        self.corners = self.add("Concat", *edges, axis=1)
+        self.centred = self.add("MatMul", self.corners, self.constant(_TO_CENTRE))
+        self.shares = self.add(
+            "Div", self.centred, self.constant(np.array([[*size] * 2], np.float32))
+        )
+        self.nearby = self.add(
+            "Add", self.centred, self.constant(np.array([[1, 0, 1, 0]], np.float32))
+        )
+
+    def scored(self, box: str, *scores: float) -> str:
+        """A box with its scores."""
+        return self.add("Concat", box, self.constant(np.array([scores], np.float32)), axis=1)
+
+
+def _yolo8(graph: _Finder) -> dict[str, str]:
+    again = graph.scored(graph.nearby, 0.0, 0.8)
+    rows = graph.rows(graph.scored(graph.centred, *SCORES), 6, again=again)
+    return {"output0": graph.add("Transpose", rows, perm=[0, 2, 1])}
+
+
+def _yolo5(graph: _Finder) -> dict[str, str]:
+    again = graph.scored(graph.nearby, 0.9, 0.0, 0.8)
+    return {"output0": graph.rows(graph.scored(graph.centred, 1.0, *SCORES), 7, again=again)}
+
+
+def _end_to_end(graph: _Finder) -> dict[str, str]:
+    return {"output0": graph.rows(graph.scored(graph.corners, 0.9, 1.0), 6)}
+
+
+def _rf_detr(graph: _Finder) -> dict[str, str]:
+    logits = np.full((1, ROWS, 2), -20, np.float32)
+    logits[0, 0] = [np.log(score / (1 - score)) for score in SCORES]
+    return {"dets": graph.rows(graph.shares, 4), "labels": graph.constant(logits)}
+
+
+def _detr(graph: _Finder) -> dict[str, str]:
+    logits = np.zeros((1, ROWS, 3), np.float32)
+    logits[0, :, 2] = 9  # nothing
+    logits[0, 0] = [0, 4, 0]
+    return {"pred_boxes": graph.rows(graph.shares, 4), "logits": graph.constant(logits)}
+
+
+def _classifier(graph: _Finder) -> dict[str, str]:
+    return {"scores": graph.add("Flatten", graph.corners)}
+
+
+_HEADS = {
+    "yolov8": _yolo8,
+    "yolov5": _yolo5,
+    "end-to-end": _end_to_end,
+    "rf-detr": _rf_detr,
+    "detr": _detr,
+    "classifier": _classifier,
+}
+
+
 def write_network(
     path: Path,
     head: str,
@@ -58,69 +132,20 @@ def write_network(
     kind: int = TensorProto.FLOAT,
 ) -> Path:
     """Write a network; `head` is yolov8, yolov5, end-to-end, rf-detr, detr or classifier."""
-    width, height = size
-    graph = _Graph()
-    picture = graph.add("Cast", "images", to=TensorProto.FLOAT)
-    grey = graph.add("ReduceMean", picture, axes=[1], keepdims=0)
-    brightest = 2.0 if "detr" in head else 0.9  # DETRs see pictures by mean and deviation
-    bright = graph.add("Greater", grey, graph.constant(np.array(brightest, np.float32)))
-    cover = graph.add("Cast", bright, to=TensorProto.FLOAT)
-    columns = graph.add("ReduceMax", cover, axes=[1], keepdims=0)
-    lines = graph.add("ReduceMax", cover, axes=[2], keepdims=0)
-    corners = graph.add(
-        "Concat",
-        graph.edge(columns, last=False),
-        graph.edge(lines, last=False),
-        graph.edge(columns, last=True),
-        graph.edge(lines, last=True),
-        axis=1,
-    )
-    centred = graph.add("MatMul", corners, graph.constant(_TO_CENTRE))
-    shares = graph.add("Div", centred, graph.constant(np.array([[width, height] * 2], np.float32)))
-
-    def with_scores(box: str, scores: Sequence[float]) -> str:
-        return graph.add("Concat", box, graph.constant(np.array([scores], np.float32)), axis=1)
-
-    logits = [float(np.log(score / (1 - score))) for score in SCORES]
-    nearby = graph.add("Add", centred, graph.constant(np.array([[1, 0, 1, 0]], np.float32)))
-    if head == "yolov8":
-        again = with_scores(nearby, (0.0, 0.8))
-        rows = graph.rows(with_scores(centred, SCORES), 6, again=again)
-        outputs = {"output0": graph.add("Transpose", rows, perm=[0, 2, 1])}
-    elif head == "yolov5":
-        again = with_scores(nearby, (0.9, 0.0, 0.8))
-        outputs = {"output0": graph.rows(with_scores(centred, (1.0, *SCORES)), 7, again=again)}
-    elif head == "end-to-end":
-        outputs = {"output0": graph.rows(with_scores(corners, (0.9, 1.0)), 6)}
-    elif head == "rf-detr":
-        low = graph.constant(np.full((1, ROWS, 2), -20, np.float32))
-        row = graph.rows(graph.constant(np.array([logits], np.float32) + 20), 2)
-        outputs = {"dets": graph.rows(shares, 4), "labels": graph.add("Add", row, low)}
-    elif head == "detr":
-        scores = graph.constant(np.array([[0.0, 4.0, 0.0]], np.float32))
-        nothing = graph.constant(
-            np.tile(np.array([0, 0, 9], np.float32), (1, ROWS, 1))
-            * np.concatenate([np.zeros(1), np.ones(ROWS - 1)]).astype(np.float32)[None, :, None]
-        )
-        outputs = {
-            "pred_boxes": graph.rows(shares, 4),
-            "logits": graph.add("Add", graph.rows(scores, 3), nothing),
-        }
-    else:
-        outputs = {"scores": graph.add("Flatten", corners)}
+    # DETRs are shown pictures by mean and deviation.
+    graph = _Finder(size, 2.0 if "detr" in head else 0.9)
+    outputs = _HEADS[head](graph)
     for name, made in outputs.items():
         graph.nodes.append(helper.make_node("Identity", [made], [name]))
-    model = helper.make_model(
-        helper.make_graph(
-            graph.nodes,
-            head,
-            [helper.make_tensor_value_info("images", kind, [1, 3, height, width])],
-            [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
-            graph.constants,
-        ),
-        opset_imports=[helper.make_opsetid("", 13)],
-        ir_version=8,
+    described = helper.make_graph(
+        graph.nodes,
+        head,
+        [helper.make_tensor_value_info("images", kind, [1, 3, size[1], size[0]])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
+        graph.constants,
     )
+    opset = helper.make_opsetid("", 13)
+    model = helper.make_model(described, opset_imports=[opset], ir_version=8)
     if names is not None:
         helper.set_model_props(model, {"names": names})
     onnx.save(model, str(path))
