@@ -1,11 +1,11 @@
 """How near to the truth the analysis of videos comes, and what it costs.
 
-`python bench/bench_analytics.py [scene …] --seeds 11,12` prints one row per detector and scene: MOTA,
-IDF1, id switches, events of zones found and wrong (within 0.4 s, for the oracle within one frame),
-and how far in time they are off. `plain` is the usual way (`truth_video/plain.py`), `motion` ours,
-`oracle` knows the truth, `rough` misses a twentieth of it and trembles by a pixel. These figures are
-the same in every run, on any machine. `--cost LAPS` measures CPU time per frame at 720p instead, and
-whether time and memory stay flat over a long video.
+`python bench/bench_analytics.py [scene …] --seeds 11,12` prints one row per detector and scene:
+MOTA, IDF1, id switches, events of zones found and wrong (within 0.4 s, for the oracle within one
+frame), and how far in time they are off. `plain` is the usual way (`truth_video/plain.py`),
+`motion` ours, `oracle` knows the truth, `rough` misses a twentieth of it and trembles by a pixel.
+These figures are the same in every run, on any machine. `--cost LAPS` measures CPU time per frame
+at 720p instead, and whether time and memory stay flat over a long video.
 """
 
 import argparse

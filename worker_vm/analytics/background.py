@@ -104,7 +104,7 @@ class Background:
         rows, columns = (slice(max(side.start - 3, 0), side.stop + 3) for side in part)
         blob = mask[rows, columns]
         outline = cv2.morphologyEx(blob, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) != 0
-        grey = cv2.cvtColor(np.ascontiguousarray(frame[rows, columns]), cv2.COLOR_BGR2GRAY)
+        grey = _grey(np.ascontiguousarray(frame[rows, columns]))
         if not outline.any():
             return False
         here = float(_steepness(grey)[outline].mean())
@@ -124,14 +124,17 @@ class Background:
     def _settle(self) -> None:
         flat = self._samples.reshape(SAMPLES, -1)
         motion_kernels.median(flat, self.picture.reshape(-1))
-        self.grey = cv2.cvtColor(self.picture, cv2.COLOR_BGR2GRAY)
+        self.grey = _grey(self.picture)
         """The same without colours, uint8 [height, width]."""
         self.steepness = _steepness(self.grey)
         """By how much it changes around each pixel, uint8 [height, width]."""
 
 
+def _grey(picture: Frame) -> NDArray[np.uint8]:
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)
+
+
 def _steepness(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    steepness: NDArray[np.uint8] = cv2.morphologyEx(
-        grey, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)
+    return np.asarray(
+        cv2.morphologyEx(grey, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)), np.uint8
     )
-    return steepness

@@ -121,5 +121,4 @@ class CameraShake:
 
 def _lowered(grey: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
     size = (grey.shape[1] // factor, grey.shape[0] // factor)
-    low: NDArray[np.float32] = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
-    return low
+    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.float32)

@@ -98,7 +98,7 @@ def _connected(labels: Mask) -> tuple[Mask, list[Rect]]:
     mask = cv2.morphologyEx(moving, cv2.MORPH_OPEN, cross)
     mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((4 * unit - 1, 2 * unit + 1), np.uint8))
     outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    filled = np.zeros_like(mask)
+    filled = np.zeros(labels.shape, np.uint8)
     rects = []
     for outline in outlines:
         left, top, width, height = cv2.boundingRect(outline)

@@ -65,13 +65,14 @@ class MotionDetector:
         placed = _moved(reduced, shift)
         gain = view.background.light(placed, view.mask)
         mask, blobs = find_blobs(placed, view.background, gain)
-        view.mask = cv2.dilate(mask, np.ones((5, 5), np.uint8))
+        covered = np.asarray(cv2.dilate(mask, np.ones((5, 5), np.uint8)), np.uint8)
+        view.mask = covered
         if self._is_another_scene(view, mask, time_s):
             self._look_at(Background([reduced]))
             return Detections.none()
         figures = self._figures.find(Scene(placed, mask, time_s), blobs)
         figures = self._without_ghosts(view, figures, placed, mask, gain)
-        if view.background.learn(placed, view.mask, gain, time_s):
+        if view.background.learn(placed, covered, gain, time_s):
             view.camera.refer_to(view.background.picture)
         factor = frame.shape[1] / reduced.shape[1], frame.shape[0] / reduced.shape[0]
         boxes = np.array([figure.course.box for figure in figures], np.float32).reshape(-1, 4)
@@ -119,8 +120,7 @@ class MotionDetector:
         factor = -(-max(height, width) // _LONG_SIDE)
         size = (max(width // factor, 1), max(height // factor, 1))
         small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA) if factor > 1 else frame
-        blurred: Frame = cv2.GaussianBlur(small, (3, 3), 0)
-        return blurred
+        return np.asarray(cv2.GaussianBlur(small, (3, 3), 0), np.uint8)
 
     @staticmethod
     def _is_another_scene(view: _View, mask: Mask, time_s: float) -> bool:
@@ -137,8 +137,8 @@ def _moved(frame: Frame, shift: tuple[float, float]) -> Frame:
     if max(abs(shift[0]), abs(shift[1])) < 0.1:  # noqa: PLR2004  (nothing would change)
         return frame
     back = np.array([[1, 0, shift[0]], [0, 1, shift[1]]])
-    placed: Frame = cv2.warpAffine(
+    placed = cv2.warpAffine(
         frame, back, frame.shape[1::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )  # fmt: skip
-    return placed
+    return np.asarray(placed, np.uint8)

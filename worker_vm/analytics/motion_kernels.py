@@ -144,5 +144,5 @@ def _pixel_cost(  # noqa: PLR0917
         return _WORST
     off = 0.0
     for c in range(3):
-        off += abs(np.float32(frame[y, x, c]) - np.float32(colour[c]))
+        off += abs(float(frame[y, x, c]) - float(colour[c]))
     return min(off / 3.0, _WORST)
