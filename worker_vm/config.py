@@ -47,6 +47,7 @@ class WorkerSettings(BaseSettings):
     worker_recycle_runs: int = Field(default=0, ge=0)
     worker_recycle_drift_mib: int = Field(default=4096, ge=1)
     gltf_validator: str = ""
+    yolo_model_path: str = ""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "pretty"] = "auto"
 
@@ -110,6 +111,7 @@ class WorkerSettings(BaseSettings):
             "WORKER_RECYCLE_DRIFT_MIB": self.worker_recycle_drift_mib,
             PLUGINS_SETTING: self.worker_pipelines,
             "GLTF_VALIDATOR": self.gltf_validator,
+            "YOLO_MODEL_PATH": self.yolo_model_path,
         }
         file = {name: value for name, value in dotenv_values(".env").items() if value is not None}
         return {**file, **inherited, **limits, **{name: str(ours[name]) for name in ours}}

@@ -54,6 +54,7 @@ def machine_report(settings: WorkerSettings) -> str:
     versions = capabilities.library_versions()
     lines.append("software  " + ", ".join(f"{name} {versions[name]}" for name in versions))
     lines.append(f"validator {settings.gltf_validator or 'none (GLTF_VALIDATOR)'}")
+    lines.append(f"detector  {settings.yolo_model_path or 'motion only (YOLO_MODEL_PATH)'}")
     return "\n".join(lines)
 
 

@@ -32,6 +32,7 @@ async def test_list(people: People) -> None:
         "dreamfusion-sd",
         "inflate-v1",
         "sf3d-v1",
+        "video-analytics-v1",
         "video-frames-v1",
     ]
     for item in items:

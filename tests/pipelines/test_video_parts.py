@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from worker_vm.pipelines.frames.archive import FramesArchive
-from worker_vm.pipelines.frames.records import Record, RecordError, receive, send
 from worker_vm.video.problems import VideoCode, VideoError
+from worker_vm.video.records import Record, RecordError, receive, send
 from worker_vm.video.sampling import Sample, Selector, Wish, settle_all
 from worker_vm.video.scanning import PacketTable
 from worker_vm.video.selective import Use, plan, plan_keyframes

@@ -127,6 +127,7 @@ def test_the_doctor_tells_what_can_run() -> None:
         assert text in done.stdout
     assert "Cannot run" not in done.stdout
     assert "validator none (GLTF_VALIDATOR)" in done.stdout
+    assert "detector  motion only (YOLO_MODEL_PATH)" in done.stdout
 
 
 def test_a_validator_that_is_not_there_stops_the_start() -> None:

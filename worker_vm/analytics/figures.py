@@ -105,9 +105,10 @@ class Figures:
             scene: the frame.
             blobs: the boxes around what is connected in the mask.
         """
-        places = [_rounded(figure.course.expected(scene.time_s)) for figure in self._known]
+        known = list(self._known)  # which resolving a group changes
+        places = [_rounded(figure.course.expected(scene.time_s)) for figure in known]
         for members, parts in _groups(places, blobs):
-            group = [self._known[index] for index in members]
+            group = [known[index] for index in members]
             here = [places[index] for index in members]
             self._resolve(scene, group, here, [blobs[index] for index in parts])
         now = scene.time_s

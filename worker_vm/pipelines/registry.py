@@ -36,6 +36,7 @@ PIPELINES: dict[str, PipelineEntry] = {
     "sf3d": PipelineEntry(
         "worker_vm.pipelines.sf3d.pipeline:Sf3dPipeline", python_setting="SF3D_PYTHON"
     ),
+    "video-analytics": PipelineEntry("worker_vm.pipelines.analytics.pipeline:AnalyticsPipeline"),
     "video-frames": PipelineEntry("worker_vm.pipelines.frames.pipeline:FramesPipeline"),
 }
 

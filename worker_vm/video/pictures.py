@@ -1,6 +1,7 @@
 """A decoded frame as a picture file."""
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import av
 import numpy as np
 from av.filter import Graph
+from numpy.typing import NDArray
 from PIL import (
     Image,
     # Named, so that they are loaded before files can't be opened any more.
@@ -55,6 +57,17 @@ class PictureMaker:
         Raises:
             VideoError: RESOLUTION_LIMIT, it is larger than allowed.
         """
+        frame, turn = self.prepared(frame)
+        width, height = self._size(frame.width, frame.height, sideways=turn in {90, 270})
+        image = self._to_srgb(frame, width, height)
+        return image.transpose(_QUARTERS[turn]) if turn in _QUARTERS else image
+
+    def prepared(self, frame: Any) -> tuple[Any, int]:
+        """The frame without combs, and by how many degrees it is to be turned, anticlockwise.
+
+        Raises:
+            VideoError: RESOLUTION_LIMIT, it is larger than allowed.
+        """
         look = self._look
         if frame.width * frame.height > look.max_pixels:
             raise VideoError(
@@ -66,9 +79,7 @@ class PictureMaker:
         self._note(frame)
         if look.deinterlace and frame.interlaced_frame:
             frame = _deinterlaced(frame)
-        width, height = self._size(frame.width, frame.height, sideways=turn in {90, 270})
-        image = self._to_srgb(frame, width, height)
-        return image.transpose(_QUARTERS[turn]) if turn in _QUARTERS else image
+        return frame, turn
 
     def encode(self, image: Image.Image) -> bytes:
         """The picture as a file."""
@@ -93,12 +104,8 @@ class PictureMaker:
         how: dict[str, Any] = {"width": width, "height": height}
         if (width, height) != (frame.width, frame.height):
             how["interpolation"] = "AREA"
-        transfer = int(frame.color_trc)
-        if self._look.tonemap and tonemapping.is_hdr(transfer):
-            deep = frame.reformat(format="rgb48le", **how).to_ndarray()
-            wide = int(frame.color_primaries) == tonemapping.BT2020
-            mapped = tonemapping.tone_map(deep.astype(np.uint16), transfer, wide=wide)
-            return Image.fromarray(mapped)
+        if self._look.tonemap and tonemapping.is_hdr(int(frame.color_trc)):
+            return Image.fromarray(tone_mapped(frame, how))
         # Pixels of four bytes are taken over as they lie in memory, in half the time; the JPEG is
         # the same, byte by byte. The other formats want three.
         pixels, mode = ("rgb0", "RGBX") if self._look.format == "jpg" else ("rgb24", "RGB")
@@ -112,6 +119,18 @@ class PictureMaker:
         self.seen.setdefault("rotation", round(frame.rotation))
         self.seen["interlaced"] = self.seen.get("interlaced", False) or bool(frame.interlaced_frame)
         self.seen.setdefault("hdr", tonemapping.is_hdr(int(frame.color_trc)))
+
+
+def tone_mapped(frame: Any, how: Mapping[str, Any]) -> NDArray[np.uint8]:
+    """A frame of high dynamic range as sRGB, [height, width, 3].
+
+    Args:
+        frame: as it was decoded.
+        how: its new size, for `reformat`.
+    """
+    deep = frame.reformat(format="rgb48le", **how).to_ndarray()
+    wide = int(frame.color_primaries) == tonemapping.BT2020
+    return tonemapping.tone_map(deep.astype(np.uint16), int(frame.color_trc), wide=wide)
 
 
 def _deinterlaced(frame: Any) -> Any:

@@ -11,6 +11,14 @@ from math import ceil
 
 from worker_vm.video.problems import VideoCode, VideoError
 
+FINEST = 1000
+"""Denominators of rates and times: 29.97 stays 29.97, and 1/3 as a float is 1/3."""
+
+
+def exact(value: float) -> Fraction:
+    """The simple fraction that a number stands for."""
+    return Fraction(value).limit_denominator(FINEST)
+
 
 class Sample(StrEnum):
     """How frames are chosen."""

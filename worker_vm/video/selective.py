@@ -14,9 +14,12 @@ from typing import Any
 
 import av
 
-from worker_vm.video.scanning import PacketTable
+from worker_vm.video.clock import FrameClock
+from worker_vm.video.sampling import Selector
+from worker_vm.video.scanning import PacketTable, frame_ticks
 from worker_vm.video.source import Source
 
+NO_PICTURE = "no picture can be decoded"
 _MOST_FAILURES = 10_000
 
 
@@ -147,3 +150,45 @@ def decode_all(source: Source, *, lenient: bool, errors: set[str]) -> Iterator[A
             continue
         if packet is None:
             return
+
+
+def decode_chosen(
+    source: Source,
+    table: PacketTable,
+    selector: Selector,
+    *,
+    keyframes: bool,
+    lenient: bool,
+    errors: set[str],
+) -> Iterator[tuple[Any, int, range]]:
+    """All frames, when each is shown, and which moments it answers, often none.
+
+    Args:
+        source: the video.
+        table: its packets.
+        selector: a new one; decoding ends when it is done.
+        keyframes: whether only they count.
+        lenient: whether to go on behind what cannot be decoded.
+        errors: what is wrong with the frames is noted here; NO_PICTURE if there is none.
+
+    Raises:
+        VideoError: FRAME_LIMIT.
+        av.FFmpegError: something could not be decoded, and that is not wanted.
+    """
+    step = frame_ticks(source)
+    clock = FrameClock(source.origin, step, suspicious=table.in_decoding_order)
+    before: tuple[Any, int] | None = None
+    for frame in decode_all(source, lenient=lenient, errors=errors):
+        tick = clock.tick(frame)
+        if keyframes and not frame.key_frame:
+            continue
+        if before:
+            yield *before, selector.settle(before[1], tick)
+        before = frame, tick
+        if selector.done:
+            return
+    if before is None:
+        errors.add(NO_PICTURE)
+    else:
+        end = before[1] + (before[0].duration or step)
+        yield *before, selector.settle(before[1], end)

@@ -1,7 +1,7 @@
 """How much of a video is too much: the operator's limits. Standard library only."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from importlib.util import find_spec
 
@@ -41,16 +41,28 @@ class VideoSettings:
 
 def read_settings(environment: Mapping[str, str] = os.environ) -> VideoSettings:
     """The settings; raises ValueError with a sentence if one is malformed."""
+    names = [field.name for field in fields(VideoSettings)]
+    return VideoSettings(**whole_numbers("VIDEO_", names, environment))
+
+
+def whole_numbers(
+    prefix: str, names: Iterable[str], environment: Mapping[str, str]
+) -> dict[str, int]:
+    """Those settings that are given, by their names in small letters and without the prefix.
+
+    Raises:
+        ValueError: one is no whole number above 0.
+    """
     values = {}
-    for field in fields(VideoSettings):
-        name = f"VIDEO_{field.name.upper()}"
-        text = environment.get(name, "").strip()
+    for name in names:
+        setting = f"{prefix}{name.upper()}"
+        text = environment.get(setting, "").strip()
         if not text:
             continue
         if not text.isascii() or not text.isdigit() or int(text) == 0:
-            raise ValueError(f"{name} must be a whole number above 0.")
-        values[field.name] = int(text)
-    return VideoSettings(**values)
+            raise ValueError(f"{setting} must be a whole number above 0.")
+        values[name] = int(text)
+    return values
 
 
 def unavailable_reasons(environment: Mapping[str, str] = os.environ) -> list[str]:

@@ -1,15 +1,12 @@
 """The parameters of `video-frames`, checked once more on the worker's side."""
 
 from collections.abc import Mapping
-from fractions import Fraction
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from worker_vm.pipelines.checked_parameters import checked_parameters
-
-_FINEST = 1000
-"""Denominators of rates and times: 29.97 stays 29.97, and 1/3 as a float is 1/3."""
+from worker_vm.video.sampling import FINEST
 
 
 class Parameters(BaseModel):
@@ -38,14 +35,9 @@ class Parameters(BaseModel):
     def _check(self) -> "Parameters":
         if self.end_s is not None and self.end_s <= self.start_s:
             raise ValueError("end_s must be later than start_s")
-        if 0 < self.fps < 1 / _FINEST:
-            raise ValueError(f"fps is 0 (every frame) or at least 1/{_FINEST}")
+        if 0 < self.fps < 1 / FINEST:
+            raise ValueError(f"fps is 0 (every frame) or at least 1/{FINEST}")
         return self
-
-
-def exact(value: float) -> Fraction:
-    """The simple fraction that a number stands for."""
-    return Fraction(value).limit_denominator(_FINEST)
 
 
 def read_parameters(given: Mapping[str, Any]) -> Parameters:

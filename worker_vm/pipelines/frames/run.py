@@ -1,8 +1,6 @@
 """One run of `video-frames`: a confined child decodes, this side writes what it tells."""
 
 import json
-import os
-import subprocess
 import time
 from dataclasses import asdict
 from importlib.metadata import version
@@ -12,12 +10,13 @@ from typing import Any
 from contract.kinds import ArtifactKind
 from worker_vm.pipelines.base import ArtifactStream, PipelineError, Reporter, RunInput
 from worker_vm.pipelines.frames.archive import FramesArchive
-from worker_vm.pipelines.frames.parameters import exact, read_parameters
-from worker_vm.pipelines.frames.records import Record, RecordError, receive
+from worker_vm.pipelines.frames.parameters import read_parameters
 from worker_vm.pipelines.frames.request import Request
-from worker_vm.sandbox import ConfinedChild, Limit, Limits, SandboxError
+from worker_vm.video.child import decode_confined
 from worker_vm.video.input import Video
 from worker_vm.video.problems import PASSING, VideoCode, VideoError
+from worker_vm.video.records import Record, RecordError
+from worker_vm.video.sampling import exact
 from worker_vm.video.settings import read_settings
 
 _PREVIEWS = {
@@ -121,51 +120,24 @@ class Run:
         Raises:
             VideoError: the child's reason, or that it broke down.
         """
-        settings = self._settings
-        threads = max(int(os.environ.get("WORKER_THREADS", "1")), 1)
-        limits = Limits(
-            memory_bytes=settings.memory_bytes,
-            cpu_seconds=settings.work_seconds * threads,
-            output_bytes=0,  # it writes to a pipe only
-            wall_seconds=settings.work_seconds,
-            threads=threads,
-        )
         self._tell(*self._told)
-        with (
-            self._video.open() as file,
-            ConfinedChild(
-                "worker_vm.pipelines.frames.decoder",
-                stdin=file,
-                stdout=subprocess.PIPE,
-                limits=limits,
-                request=json.dumps(asdict(request)),
-            ) as child,
-        ):
-            try:
-                while record := receive(lambda size: child.read(size, self._idle)):
-                    self._take(record, archive)
-                    if record.type == "done":
-                        self._peak_bytes = child.peak_memory_bytes()
-                child.wait()
-            except (RecordError, ValueError) as error:
-                raise self._broke_down(f"the decoder told nonsense ({error})") from error
-            except SandboxError as error:
-                if error.limit is Limit.TIME:
-                    raise VideoError(
-                        VideoCode.TIMEOUT, f"The video could not be decoded: {error}. Send less."
-                    ) from error
-                raise self._broke_down(str(error)) from error
-        if self._done is None or not archive.frames:
-            raise self._broke_down("the decoder ended early")
-
-    def _broke_down(self, reason: str) -> VideoError:
-        return VideoError(
-            VideoCode.CORRUPT_INPUT, f"The video could not be decoded: {reason}. Send another file."
+        self._peak_bytes = decode_confined(
+            self._video,
+            "worker_vm.pipelines.frames.decoder",
+            json.dumps(asdict(request)),
+            memory_bytes=self._settings.memory_bytes,
+            work_seconds=self._settings.work_seconds,
+            take=lambda record: self._take(record, archive),
+            idle=lambda: self._tell(*self._told),
         )
 
     def _take(self, record: Record, archive: FramesArchive) -> None:
         if record.type == "frame":
-            archive.add(record.body, record.number("target"), record.number("pts"))
+            target, pts = record.number("target"), record.number("pts")
+            try:
+                archive.add(record.body, target, pts)
+            except ValueError as error:
+                raise RecordError(str(error)) from error
             if self._first_frame_seconds is None:
                 self._first_frame_seconds = time.monotonic() - self._started
             share = min(max(record.number("share"), 0), 1)
@@ -178,10 +150,9 @@ class Run:
         elif record.type == "source":
             self._source = record.facts
         elif record.type == "done":
+            if not archive.frames:
+                raise RecordError("it made no frame")
             self._done = record.facts
-        elif record.type == "error":
-            code = VideoCode(record.text("code"))
-            raise VideoError(code, record.text("message"))
         else:
             raise RecordError(f"an unknown record {record.type[:40]!r}")
 
@@ -210,10 +181,6 @@ class Run:
     def _tell(self, percent: float, stage: str, message: str) -> None:
         self._told = (max(percent, self._told[0]), stage, message)
         self._report.progress(*self._told)
-
-    def _idle(self) -> None:
-        """Notice that the run should stop, though nothing happens."""
-        self._tell(*self._told)
 
     def _manifest(self, archive: FramesArchive) -> dict[str, Any]:
         done = self._done or {}

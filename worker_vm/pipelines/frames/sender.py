@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from worker_vm.pipelines.frames.records import Record, send
 from worker_vm.video.pictures import Look, PictureMaker
+from worker_vm.video.records import Record, send
 from worker_vm.video.sampling import Selector
 from worker_vm.video.thumbnails import Thumbnails
 

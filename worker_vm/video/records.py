@@ -1,4 +1,4 @@
-"""What the confined decoder tells the pipeline: records of a JSON object and some bytes.
+"""What a confined decoder tells its pipeline: records of a JSON object and some bytes.
 
 Each begins with the lengths of both (four bytes each, big endian). The decoder has read a hostile
 file: what it says is checked like any input. Standard library only.
@@ -24,9 +24,9 @@ class RecordError(Exception):
 class Record:
     """One thing that the decoder tells.
 
-    `type` is one of: `source` (what the video is), `frame` (the next picture; its bytes, none if it
-    is the last one again), `restart` (forget all frames: they are made anew), `preview` (a small
-    picture and its bytes), `done` (how it went), `error` (why it ended).
+    `type` is one of: `source` (what the video is), `frame` (the next picture and its bytes),
+    `restart` (forget all frames: they are made anew), `preview` (a small picture and its bytes),
+    `done` (how it went), `error` (why it ended).
     """
 
     type: str
