@@ -12,8 +12,8 @@ depends_on = None
 
 ROLE = 'pipeline3d_tenant'
 OWN = 'organisation_id = current_tenant()'
-OF_JOB = 'EXISTS (SELECT FROM jobs WHERE jobs.id = {}.job_id)'
-OF_USER = 'EXISTS (SELECT FROM users WHERE users.id = {}.user_id)'
+OF_JOB = 'is_own_job(job_id)'
+OF_USER = 'is_own_user(user_id)'
 # The keys of GPU machines are nobody's own; who runs the platform makes them.
 WORKER_KEY = " OR kind = 'worker' AND EXISTS (SELECT FROM organisations WHERE runs_platform)"
 # Which rows are the tenant's, and which it may write where that differs.
@@ -31,7 +31,7 @@ POLICIES = [
     ('upload_tickets', OF_USER, None),
     ('user_queue', OF_USER, None),
     ('user_usage', OF_USER, None),
-    ('refresh_tokens', 'EXISTS (SELECT FROM sessions WHERE sessions.id = {}.session_id)', None),
+    ('refresh_tokens', 'EXISTS (SELECT FROM sessions WHERE sessions.id = refresh_tokens.session_id)', None),
     ('attempts', OF_JOB, None),
     # Written by the statement that writes the job, which they cannot see then.
     ('artifacts', OF_JOB, 'true'),
@@ -40,6 +40,7 @@ POLICIES = [
 APPEND_ONLY = {'audit_events'}
 SHARED = ['api_processes', 'delivery_channels', 'models', 'workers']
 COUNTERS = ['login_failures']
+OWN_FUNCTIONS = {'is_own_user': 'users', 'is_own_job': 'jobs'}
 EVERYTHING = 'SELECT, INSERT, UPDATE, DELETE'
 
 
@@ -69,6 +70,13 @@ def upgrade() -> None:
         CREATE FUNCTION current_tenant() RETURNS uuid STABLE PARALLEL SAFE LANGUAGE sql
         RETURN nullif(current_setting('app.organisation', true), '')::uuid
     """)
+    # They see what their caller sees: of users and jobs, the tenant's own.
+    for function, table in OWN_FUNCTIONS.items():
+        op.execute(f"""
+            CREATE FUNCTION {function}(wanted uuid) RETURNS boolean
+            STABLE PARALLEL SAFE LANGUAGE plpgsql AS
+            $$ BEGIN RETURN EXISTS (SELECT FROM public.{table} WHERE id = wanted); END $$
+        """)
     for table in SHARED:
         op.execute(f'GRANT SELECT ON {table} TO {ROLE}')
     for table in COUNTERS:
@@ -79,7 +87,7 @@ def upgrade() -> None:
         op.execute(f'ALTER TABLE {table} ENABLE ROW LEVEL SECURITY')
         op.execute(
             f'CREATE POLICY tenant ON {table} TO {ROLE}'
-            f' USING ({seen.format(table)}) WITH CHECK ({(written or seen).format(table)})'
+            f' USING ({seen}) WITH CHECK ({written or seen})'
         )
 
 
@@ -91,6 +99,8 @@ def downgrade() -> None:
         op.execute(f'ALTER TABLE {table} DISABLE ROW LEVEL SECURITY')
     for table in [*(table for table, _, _ in POLICIES), *SHARED, *COUNTERS]:
         op.execute(f'REVOKE ALL ON {table} FROM {ROLE}')
+    for function in OWN_FUNCTIONS:
+        op.execute(f'DROP FUNCTION {function}(uuid)')
     op.execute('DROP FUNCTION current_tenant()')
     op.execute(f'REVOKE USAGE ON ALL SEQUENCES IN SCHEMA public FROM {ROLE}')
     op.execute(f'REVOKE USAGE ON SCHEMA public FROM {ROLE}')

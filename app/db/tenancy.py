@@ -17,28 +17,30 @@ from sqlalchemy.orm import Session
 TENANT_ROLE = "pipeline3d_tenant"
 
 _OWN = "organisation_id = current_tenant()"
-_OF_JOB = "EXISTS (SELECT FROM jobs WHERE jobs.id = {table}.job_id)"
-_OF_USER = "EXISTS (SELECT FROM users WHERE users.id = {table}.user_id)"
+# By functions, each an index lookup for a row that was found: a subquery may be planned so that it
+# reads all users or jobs of the organisation first.
+_OF_JOB = "is_own_job(job_id)"
+_OF_USER = "is_own_user(user_id)"
 
 POLICIES: dict[str, str] = {
     "organisations": "id = current_tenant()",
     **dict.fromkeys(("audit_events", "deliveries", "jobs", "users", "webhooks"), _OWN),
     # The keys of GPU machines are nobody's own; who runs the platform makes them.
-    "api_keys": _OF_USER.format(table="api_keys")
+    "api_keys": _OF_USER
     + " OR kind = 'worker' AND EXISTS (SELECT FROM organisations WHERE runs_platform)",
-    **{
-        table: _OF_USER.format(table=table)
-        for table in (
+    **dict.fromkeys(
+        (
             "gpu_usage",
             "notification_preferences",
             "sessions",
             "upload_tickets",
             "user_queue",
             "user_usage",
-        )
-    },
+        ),
+        _OF_USER,
+    ),
     "refresh_tokens": "EXISTS (SELECT FROM sessions WHERE sessions.id = refresh_tokens.session_id)",
-    **{table: _OF_JOB.format(table=table) for table in ("artifacts", "attempts", "job_events")},
+    **dict.fromkeys(("artifacts", "attempts", "job_events"), _OF_JOB),
 }
 """Which rows of a table are the tenant's; others are as if they were not there."""
 

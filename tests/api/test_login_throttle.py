@@ -36,7 +36,7 @@ async def _try(
 
 def _told(answer: httpx.Response) -> Any:
     """All of an answer that could tell one account from another."""
-    changing = {"date", "x-request-id", "x-response-time-ms"}
+    changing = {"date", "ratelimit", "x-request-id", "x-response-time-ms"}
     headers = {k: v for k, v in answer.headers.items() if k not in changing}
     return answer.status_code, headers, {**answer.json(), "request_id": None}
 
