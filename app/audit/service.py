@@ -25,6 +25,7 @@ class Action(StrEnum):
     TOKEN_REUSED = "session.token_reused"  # noqa: S105
     PASSWORD_CHANGED = "password.changed"  # noqa: S105
     ORGANISATION_CREATED = "organisation.created"
+    ORGANISATION_CHANGED = "organisation.changed"
     USER_REGISTERED = "user.registered"
     USER_CREATED = "user.created"
     USER_CHANGED = "user.changed"

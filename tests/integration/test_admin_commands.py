@@ -13,14 +13,16 @@ from typer.testing import CliRunner
 
 from app.accounts import authenticator
 from app.accounts.roles import Role
-from app.accounts.tables import User
+from app.accounts.tables import Organisation, User
 from app.admin.__main__ import app as commands
 from app.audit.service import Action
 from app.audit.tables import AuditEvent
 from app.config import Settings, get_settings
 from app.db.session import Database
 from app.jobs.tables import Job
+from app.storage.base import ObjectStore
 from tests.conftest import ROOT, environment
+from tests.support.apps import DEAD_PORT
 from tests.support.people import AUTH, PASSWORD, People, Person
 from tests.support.runs import Stage
 from tests.support.signals import until_refused
@@ -255,3 +257,33 @@ async def test_commands_record_nothing_when_refused(
             AuditEvent.action == Action.USER_CREATED, AuditEvent.data["username"].astext == "user1"
         )
         assert (await session.scalars(found)).all() == []
+
+
+async def test_organisation_is_changed(admin: Admin, database: Database) -> None:
+    """Retention and quotas are set and taken back; what was not named stays."""
+    await admin(
+        *("organisations", "set", "Default", "--retention-days", "30", "--max-active-jobs", "2")
+    )
+    await admin("organisations", "set", "Default", "--max-active-jobs", "-1")
+    async with database.transaction() as session:
+        found = (await session.execute(select(Organisation))).scalar_one()
+    assert (found.retention_days, found.max_active_jobs) == (30, None)
+    for arguments, reason in (
+        (("Default",), "Nothing to change"),
+        (("Default", "--retention-days", "0"), "one day at least"),
+        (("Nobody", "--retention-days", "1"), "no organisation Nobody"),
+    ):
+        refused = await admin("organisations", "set", *arguments, code=1)
+        assert reason in refused.stderr
+
+
+async def test_storage_commands(admin: Admin, store: ObjectStore, people: People) -> None:
+    """What is due is counted; young objects are no orphans yet; storage that is away says so."""
+    await (await people.make()).upload()
+    assert "jobs to expire" in (await admin("storage", "due")).stdout
+    await store.write("jobs/a/b/left.glb", b"left", "application/octet-stream")
+    assert "0 objects" in (await admin("storage", "orphans")).stdout
+    assert "Deleted 0 objects" in (await admin("storage", "orphans", "--delete")).stdout
+    away = f"http://127.0.0.1:{DEAD_PORT}"
+    refused = await admin("storage", "orphans", code=1, MINIO_ENDPOINT=away)
+    assert "Storage cannot be asked" in refused.stderr
