@@ -52,14 +52,18 @@ def upgrade() -> None:
     op.execute(f"""
         DO $$ BEGIN
             IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{ROLE}') THEN
-                CREATE ROLE {ROLE} NOLOGIN;
+                BEGIN
+                    CREATE ROLE {ROLE} NOLOGIN;
+                EXCEPTION WHEN duplicate_object OR unique_violation THEN
+                    NULL;
+                END;
             END IF;
-            GRANT {ROLE} TO CURRENT_USER;
-        EXCEPTION
-            WHEN duplicate_object OR unique_violation THEN
+            IF NOT pg_has_role(CURRENT_USER, '{ROLE}', 'SET') THEN
                 GRANT {ROLE} TO CURRENT_USER;
+            END IF;
+        EXCEPTION
             WHEN insufficient_privilege THEN
-                RAISE EXCEPTION 'The role {ROLE} is missing, and this user may not make it.'
+                RAISE EXCEPTION 'The role {ROLE} is missing, or this user is no member of it.'
                     USING HINT = 'As a superuser: CREATE ROLE {ROLE} NOLOGIN; '
                         'GRANT {ROLE} TO ' || quote_ident(CURRENT_USER);
         END $$

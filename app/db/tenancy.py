@@ -68,6 +68,14 @@ def enter_tenant(organisation_id: UUID) -> None:
     _organisation.set(organisation_id)
 
 
+def leave_tenant() -> None:
+    """Let this task see what concerns all organisations again, until somebody is known to ask.
+
+    A request may begin in a context that it has inherited, as one that is pipelined does.
+    """
+    _organisation.set(None)
+
+
 class TenantSession(Session):
     """A session whose transactions are those of the tenant of the task, if it has one."""
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -126,6 +126,7 @@ async def _write(
         status=JobStatus.SUCCEEDED,
         input_params=draft.input_params,
         prompt=draft.prompt,
+        callback_url=draft.callback_url,
         max_attempts=model.max_attempts,
         main_artifact_id=main.id,
         progress_percent=100,
@@ -160,7 +161,10 @@ async def _keep_inputs(session: AsyncSession, draft: Draft) -> None:
                 UploadTicket.id == ticket.id,
                 UploadTicket.keep_until.is_(None) | (UploadTicket.keep_until > datetime.now(UTC)),
             )
-            .values(keep_until=None)
+            .values(
+                keep_until=None,
+                size_bytes=func.coalesce(UploadTicket.size_bytes, upload.size_bytes),
+            )
             .returning(UploadTicket.id)
         )
         if kept.scalar_one_or_none() is None:

@@ -208,9 +208,6 @@ class Submission:
                 if known.revision == revision:
                     raise
                 continue
-            await self._usage.require_room_for_job(
-                principal, checked.uncounted_bytes, may_be_known=True
-            )
             draft = Draft(
                 checked.known,
                 checked.input_params,
@@ -229,6 +226,9 @@ class Submission:
                 cached = await use_again(self._database, principal, draft)
                 if cached is not None:
                     return Submitted(cached)
+            await self._usage.require_room_for_job(
+                principal, checked.uncounted_bytes, may_be_known=True
+            )
             row = await self._writer.write(principal, draft)
             if row["id"] is not None:
                 return Submitted(row, served=row["served"])

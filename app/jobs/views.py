@@ -33,7 +33,7 @@ async def answer_submission(database: Database, settings: Settings, submitted: S
         async with database.transaction() as session:
             warning = await _waiting_job_warning(session, settings, job)
     else:
-        warning = None if submitted.served else no_worker_warning(job.model_id)
+        warning = no_worker_warning(job.model_id) if submitted.served is False else None
     return Answer(JobOut.of(job, warning=warning).model_dump_json().encode(), headers)
 
 

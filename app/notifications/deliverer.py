@@ -150,7 +150,9 @@ class Deliverer:
 
     async def _try(self, delivery: DueDelivery) -> Outcome:
         if delivery.off:
-            return Outcome("The webhook is disabled, or was deleted.", final=True)
+            return Outcome(
+                "The webhook is disabled or was deleted, or its user is deactivated.", final=True
+            )
         sender = self._senders.get(delivery.channel)
         if sender is None:
             return Outcome("E-mail is not set up.", final=True)

@@ -71,7 +71,7 @@ WITH RECURSIVE waiting AS (
     FROM locked WHERE d.id = locked.id
     RETURNING d.*
 )
-SELECT claimed.*, u.username, u.email, claimed.webhook_id IS NOT NULL AND (
+SELECT claimed.*, u.username, u.email, NOT u.is_active OR claimed.webhook_id IS NOT NULL AND (
         w.id IS NULL OR w.disabled_at IS NOT NULL AND claimed.type <> 'webhook.test'
     ) AS off,
     coalesce(w.secret_version, p.secret_version, 1) AS secret_version,
@@ -104,7 +104,7 @@ class DueDelivery:
     username: str
     email: str | None
     off: bool
-    """Whether its webhook is disabled, or gone."""
+    """Whether its user is deactivated, or its webhook disabled or gone."""
     secret: SecretOf
 
 

@@ -24,6 +24,8 @@ from app.jobs.submission import RequestContext, Submitted
 from app.jobs.submission_router import IdempotencyKey
 from app.jobs.views import no_worker_warning
 from app.limits.dependencies import CountedCreate
+from app.limits.limiter import Limiter
+from app.limits.policies import Kind
 from app.usage.errors import QuotaExceededError
 from app.usage.service import UsageLimits
 from app.videos import service
@@ -136,6 +138,9 @@ async def upload_videos(  # noqa: PLR0917
         usage: UsageLimits = request.app.state.usage_limits
         async with Intake(database, store, settings, usage, principal) as intake:
             await intake.read(form)
+            limiter: Limiter = request.app.state.limiter
+            for _ in intake.videos[1:]:  # the first is counted already
+                await limiter.count(request.scope, principal, Kind.CREATES)
             submitted = await service.submit_videos(
                 request.app.state.submission,
                 principal,

@@ -15,6 +15,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.db.base import new_id
+from app.db.tenancy import leave_tenant
 from app.errors import AppError, BodyTooLargeError, InvalidJsonError
 from app.logs import get_logger, log_request
 from app.web.problems import problem_of, problem_response
@@ -58,6 +59,7 @@ class RequestContextMiddleware:
             traceparent = new_traceparent()
         scope.setdefault("state", {})
         scope["state"].update(request_id=request_id, traceparent=traceparent)
+        leave_tenant()
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id, traceparent=traceparent)
         started = time.perf_counter()

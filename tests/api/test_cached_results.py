@@ -48,6 +48,7 @@ async def test_same_request_is_answered_at_once(people: People, stage: Stage) ->
     job = await _create(person, image)
 
     assert (job["status"], job["cached_from"]) == ("SUCCEEDED", original["id"])
+    assert job["warning"] is None
     assert job["id"] != original["id"]
     assert job["input_params"]["image_path"] == image
     assert await _download(person, job["id"]) == GLB
@@ -178,3 +179,28 @@ async def test_cached_job_can_be_reproduced(people: People, stage: Stage) -> Non
     assert spec.reproduction is not None
     assert str(spec.reproduction.of) == job["id"]
     assert [item.parameter for item in spec.inputs] == ["image_path"]
+
+
+async def test_callback_is_told_of_a_cached_job(people: People, stage: Stage) -> None:
+    """Who asked to be called is called, though nothing had to be run."""
+    person = await people.make()
+    await _made(person, stage)
+    job = await _create(person, await person.upload(), callback_url="https://example.com/hook")
+    async with stage.database.transaction() as session:
+        told = await session.execute(
+            text("SELECT type FROM deliveries WHERE job_id = :id ORDER BY id"), {"id": job["id"]}
+        )
+        assert list(told.scalars()) == ["job.created", "job.completed"]
+
+
+async def test_upload_of_a_cached_job_is_counted(people: People, stage: Stage) -> None:
+    """Its size counts for the storage quota, though its ticket promised none."""
+    person = await people.make()
+    await _made(person, stage)
+    used = text("SELECT storage_bytes FROM user_usage WHERE user_id = :id")
+    async with stage.database.transaction() as session:
+        before = (await session.execute(used, {"id": person.id})).scalar_one()
+    await _create(person, await person.upload())
+    async with stage.database.transaction() as session:
+        after = (await session.execute(used, {"id": person.id})).scalar_one()
+    assert after - before == len(png_bytes())

@@ -7,7 +7,9 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
+import httpx
 import pytest
+from fastapi import FastAPI
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
 
@@ -256,3 +258,17 @@ async def test_plain_pool_follows_the_organisation(
         assert [row["organisation_id"] for row in rows] == [organisations[1]]
     finally:
         pool.close()
+
+
+async def test_request_does_not_inherit_a_tenant(two: tuple[Person, Person], app: FastAPI) -> None:
+    """A request that begins in another one's context, as pipelined ones do, begins outside."""
+    ada, eve = two
+    organisation_id = await _organisation(app.state.database, ada)
+    transport = httpx.ASGITransport(app)
+    headers = {"x-api-key": eve.key}
+    with as_tenant(organisation_id):
+        app.state.authenticator.forget_all()
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            answer = await client.get(f"{JOBS}/", headers=headers)
+    assert answer.status_code == 200
+    assert {job["requested_by"] for job in answer.json()["items"]} == {str(eve.id)}
