@@ -11,6 +11,8 @@ from contract.events import MOST_AT_ONCE, MOST_EVENTS
 DROPPED = "events.dropped"
 RESTARTED = "events.restarted"
 _BATCH_BYTES = 128 * 1024
+_ROOM = MOST_EVENTS - 1
+"""For what is seen: one place is kept for RESTARTED, and one above MOST_EVENTS for DROPPED."""
 
 
 class EventOutbox:
@@ -24,6 +26,7 @@ class EventOutbox:
         self._waiting = deque((event, _size(event)) for event in kept)
         self._count = 0
         self._dropped = 0
+        self._annulled = 0
         self._lock = threading.Lock()
 
     def add(self, event_type: str, data: dict[str, Any]) -> None:
@@ -33,24 +36,28 @@ class EventOutbox:
             ValueError: the type or the data is not allowed.
         """
         with self._lock:
-            event = DetectedEvent(
-                sequence=min(self._count, MOST_EVENTS) + 1, type=event_type, data=data
-            )
-            if self._count < MOST_EVENTS:
+            event = DetectedEvent(sequence=min(self._count, _ROOM) + 1, type=event_type, data=data)
+            if self._count < _ROOM:
                 self._append(event)
             else:
                 self._dropped += 1
 
     def begin_again(self) -> None:
-        """The run starts over: whoever has read events is told that they do not count."""
-        if self._count:
-            self.add(RESTARTED, {"events_before": self._count})
+        """The run starts over: whoever has read events is told that they do not count.
+
+        If there were none since this was last told, it still holds: so one place is always enough.
+        """
+        with self._lock:
+            if self._count > self._annulled:
+                data = {"events_before": self._count}
+                self._append(DetectedEvent(sequence=self._count + 1, type=RESTARTED, data=data))
+                self._annulled = self._count
 
     def close(self) -> None:
         """The run has ended: say how many events there was no room for, if any."""
         with self._lock:
             if self._dropped:
-                data = {"dropped": self._dropped, "limit": MOST_EVENTS}
+                data = {"dropped": self._dropped, "limit": _ROOM}
                 self._append(DetectedEvent(sequence=self._count + 1, type=DROPPED, data=data))
                 self._dropped = 0
 

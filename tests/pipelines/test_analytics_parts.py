@@ -1,5 +1,6 @@
 """The parts that videos are analysed with, by themselves."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import av
 import numpy as np
 import pytest
 from analytics_runs import analyse
-from lying_decoder import LIES
+from lying_decoder import LIES, MOST_FRAMES
 from PIL import Image
 from pyarrow import parquet
 from video_clips import CLIPS
@@ -28,7 +29,10 @@ from worker_vm.analytics.track_book import TrackBook
 from worker_vm.analytics.video_writer import VideoWriter
 from worker_vm.analytics.zone_watch import ZoneFigures
 from worker_vm.analytics.zones import Zone
+from worker_vm.pipelines.analytics.writing import writing
 from worker_vm.pipelines.base import PipelineError
+from worker_vm.video.problems import VideoError
+from worker_vm.video.raw_frames import RawFrames
 
 GREY = np.full((90, 160, 3), 100, np.uint8)
 
@@ -48,6 +52,7 @@ def test_a_lying_decoder(lie: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "worker_vm.pipelines.analytics.run._DECODER", "tests.pipelines.lying_decoder"
     )
     monkeypatch.setattr("worker_vm.video.input.Video.media_type", lambda _: lie)
+    monkeypatch.setenv("ANALYTICS_MAX_FRAMES", str(MOST_FRAMES))
     video = CLIPS["short"].write(tmp_path / "clip.mp4")
     with pytest.raises(PipelineError) as caught:
         analyse(video, tmp_path / "run", mock_mode=True)
@@ -232,6 +237,47 @@ def test_colours_and_times_survive(tmp_path: Path) -> None:
     shown = [frame.to_ndarray(format="bgr24")[24, 32] for frame in frames]
     assert np.abs(np.array(shown, int) - np.array(colours)).max() < 6
     assert [float(frame.time) for frame in frames] == pytest.approx(times, abs=1e-3)
+
+
+@pytest.mark.parametrize("rate", [1e-9, 0.0004, 0.0011])
+def test_hardly_any_pictures(rate: float, tmp_path: Path) -> None:
+    """A video may show a picture an hour."""
+    path = tmp_path / "out.mp4"
+    writer = VideoWriter(path, 64, 48, rate=rate, preset="ultrafast", threads=1, comment="x")
+    for time in (0, 3600):
+        writer.write(np.zeros((48, 64, 3), np.uint8), time)
+    writer.finish()
+    with av.open(str(path)) as container:
+        assert [float(frame.time) for frame in container.decode(video=0)] == [0, 3600]
+
+
+def test_the_highest_picture_can_be_encoded(tmp_path: Path) -> None:
+    """What is sent of a very high frame fits the encoder, and keeps its shape."""
+    pixels = RawFrames(1280, 1 << 22).pixels(av.VideoFrame(128, 32_768, "yuv420p"))
+    height, width = pixels.shape[:2]
+    assert (width, height) == (64, 16_384)
+    path = tmp_path / "out.mp4"
+    writer = VideoWriter(path, width, height, rate=1, preset="ultrafast", threads=1, comment="x")
+    writer.write(pixels, 0)
+    writer.finish()
+    with av.open(str(path)) as container:
+        assert [frame.height for frame in container.decode(video=0)] == [height]
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(errno.ENOSPC, "OUTPUT_WRITE_ERROR"), (errno.EINVAL, "FFMPEG_CODEC_ERROR")]
+)
+def test_what_ffmpeg_says_while_it_writes(number: int, code: str) -> None:
+    """A full disk is one thing, pictures that cannot be encoded another."""
+    with pytest.raises(VideoError) as caught, writing("the annotated video"):
+        av.error.err_check(-number)
+    assert caught.value.code == code
+
+
+def test_want_of_memory_while_writing() -> None:
+    """Who began the run can begin again with less, if nobody renames the error."""
+    with pytest.raises(MemoryError), writing("the annotated video"):
+        av.error.err_check(-errno.ENOMEM)
 
 
 def test_telemetry_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from frames_runs import AS_IT_IS, take_frames
+from lying_decoder import MOST_FRAMES, MOST_PIXELS, PICTURE_LIES
 from PIL import Image
 from video_clips import CLIPS, HDR, all_frames
 
@@ -225,6 +226,23 @@ def test_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pipeline.unavailable_reasons() == [
         "The Python package 'av' is not installed (poetry install --only worker,video)."
     ]
+
+
+@pytest.mark.parametrize("lie", PICTURE_LIES)
+@pytest.mark.parametrize("by_settings", [True, False])
+def test_a_lying_decoder(
+    lie: str, *, by_settings: bool, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a decoder tells that has been taken over, the job fails, and nothing else does."""
+    monkeypatch.setattr("worker_vm.pipelines.frames.run._DECODER", "tests.pipelines.lying_decoder")
+    monkeypatch.setattr("worker_vm.video.input.Video.media_type", lambda _: lie)
+    monkeypatch.setenv("VIDEO_MAX_PIXELS", str(MOST_PIXELS))
+    if by_settings:
+        monkeypatch.setenv("VIDEO_MAX_FRAMES", str(MOST_FRAMES))
+    with pytest.raises(PipelineError) as caught:
+        take_frames(video, tmp_path / "run", **({} if by_settings else {"max_frames": MOST_FRAMES}))
+    assert caught.value.code == "CORRUPT_INPUT"
+    assert "nonsense" in caught.value.message
 
 
 def test_settings_are_read() -> None:

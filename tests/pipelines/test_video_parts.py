@@ -9,16 +9,20 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from worker_vm.pipelines.frames.archive import FramesArchive
+from worker_vm.video.confined import corrupt, explain
+from worker_vm.video.log_watch import LogWatch
 from worker_vm.video.problems import VideoCode, VideoError
 from worker_vm.video.records import Record, RecordError, receive, send
 from worker_vm.video.sampling import Sample, Selector, Wish, settle_all
 from worker_vm.video.scanning import PacketTable
 from worker_vm.video.selective import Use, plan, plan_keyframes
+from worker_vm.video.source import DescriptorReader
 from worker_vm.video.tonemapping import HLG, PQ, tone_map
 
 TICK = Fraction(1, 100)
@@ -149,8 +153,8 @@ def test_records_arrive_as_they_were_sent() -> None:
         send(writer, record)
     os.close(writer)
     with os.fdopen(reader, "rb") as file:
-        assert [receive(file.read), receive(file.read)] == sent
-        assert receive(file.read) is None
+        assert [receive(file.read, 100), receive(file.read, 100)] == sent
+        assert receive(file.read, 100) is None
 
 
 def message(head: bytes, body: bytes = b"", *, claim: int = 0) -> bytes:
@@ -170,13 +174,14 @@ def message(head: bytes, body: bytes = b"", *, claim: int = 0) -> bytes:
         message(b'{"type": "frame"}', b"short", claim=10),
         struct.pack("!II", 1 << 30, 0),
         struct.pack("!II", 2, 1 << 31),
+        message(b'{"type": "frame"}', bytes(101)),
         message(b"[" * 60_000),
     ],
 )
 def test_nonsense_is_no_record(content: bytes) -> None:
     """Whatever a decoder that was taken over sends, it is refused and not believed."""
     with pytest.raises(RecordError):
-        receive(reading(content))
+        receive(reading(content), 100)
 
 
 @pytest.mark.parametrize("value", [None, "1", True, 1e300, [], -1e300])
@@ -184,6 +189,28 @@ def test_facts_that_are_no_numbers(value: object) -> None:
     """A fact is a number of sensible size, or an error."""
     with pytest.raises(RecordError):
         Record("frame", {"pts": value}).number("pts")
+
+
+def test_what_cannot_be_read_is_not_damaged(tmp_path: Path) -> None:
+    """A disk that fails makes a video look cut short, but the next attempt may read it."""
+    damaged = corrupt("it ends early")
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    try:
+        reader = DescriptorReader(descriptor)
+        assert explain(damaged, reader, LogWatch()) is damaged
+        with pytest.raises(IsADirectoryError):
+            reader.read(1)
+    finally:
+        os.close(descriptor)
+    assert explain(damaged, reader, LogWatch()).code is VideoCode.INPUT_READ_ERROR
+    assert explain(MemoryError(), reader, LogWatch()).code is VideoCode.MEMORY_LIMIT
+
+
+@pytest.mark.parametrize("value", [None, 1e7, -1e7])
+def test_facts_that_are_no_moments(value: object) -> None:
+    """No video is that long."""
+    with pytest.raises(RecordError):
+        Record("frame", {"pts": value}).moment("pts")
 
 
 class Pieces:

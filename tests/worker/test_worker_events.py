@@ -112,10 +112,10 @@ def test_more_than_the_limit(platform: Platform, host: RunHost) -> None:
     """What is too much is counted, and one last event says so."""
     do(platform, ["events", MOST_EVENTS + 7], ENTER)
     assert run_attempt(host, platform.attempt_id) == "succeeded"
-    assert len(platform.events) == MOST_EVENTS + 1
+    assert len(platform.events) == MOST_EVENTS
     last = platform.events[-1]
-    assert (last.type, last.data) == (DROPPED, {"dropped": 8, "limit": MOST_EVENTS})
-    assert platform.events[-2].data == {"track_id": MOST_EVENTS - 1}
+    assert (last.type, last.data) == (DROPPED, {"dropped": 9, "limit": MOST_EVENTS - 1})
+    assert platform.events[-2].data == {"track_id": MOST_EVENTS - 2}
 
 
 def test_a_failed_run_has_told_what_it_saw(platform: Platform, host: RunHost) -> None:
@@ -263,6 +263,21 @@ def test_batches_end_where_they_should() -> None:
     assert [event.sequence for event in outbox.next_batch()] == [2]
     outbox.done_with(outbox.next_batch())
     assert not outbox
+
+
+def test_there_is_room_to_say_that_it_begins_again() -> None:
+    """However many events there were, and however often: in the numbers that the app takes."""
+    outbox = EventOutbox()
+    for _ in range(MOST_EVENTS + 5):
+        outbox.add("zone.enter", {})
+    for _ in range(3):
+        outbox.begin_again()
+        outbox.add("zone.enter", {})
+    outbox.close()
+    assert [event.sequence for event in outbox.unsent] == list(range(1, MOST_EVENTS + 2))
+    *_, told, last = outbox.unsent
+    assert (told.type, told.data) == (RESTARTED, {"events_before": MOST_EVENTS - 1})
+    assert (last.type, last.data["dropped"]) == (DROPPED, 9)
 
 
 def test_stopping_ends_an_outage_of_the_end(platform: Platform, host: RunHost) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from worker_vm.analytics.boxes import Frame
 
 _TIME_BASE = Fraction(1, 90_000)
+_LOWEST_RATE = Fraction(1, 1000)
 _KEYFRAME_SECONDS = 2
 _CRF = 23
 # ITU-T H.273: matrix coefficients of BT.601, which is what OpenCV computes; values of 16 to 235.
@@ -24,7 +25,7 @@ class VideoWriter:
         path: where to; made anew.
         width: of all pictures; even.
         height: of all pictures; even.
-        rate: frames a second, about.
+        rate: frames a second, about, above 0; one in 1000 seconds is the least that is written.
         preset: of x264: how much time it may take.
         threads: of x264.
         comment: goes into the file.
@@ -46,7 +47,7 @@ class VideoWriter:
     ) -> None:
         self._container = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
         self._container.metadata["comment"] = comment
-        nominal = Fraction(rate).limit_denominator(1001)
+        nominal = max(Fraction(rate).limit_denominator(1001), _LOWEST_RATE)
         self._stream = self._container.add_stream(
             "libx264", rate=nominal, options={"preset": preset, "crf": str(_CRF)}
         )

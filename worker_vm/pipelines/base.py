@@ -97,8 +97,8 @@ class Reporter(Protocol):
     def event(self, type: str, data: Mapping[str, Any]) -> None:  # noqa: A002
         """Tell something that was seen in the input; the job's events show it soon.
 
-        Events keep their order. Of one attempt `contract.events.MOST_EVENTS` are kept; the rest is
-        counted, and a last event `events.dropped` says how many there were.
+        Events keep their order. Of one attempt `contract.events.MOST_EVENTS` less one are kept; the
+        rest is counted, and a last event `events.dropped` says how many there were.
 
         Args:
             type: what happened, as two words: `zone.enter`, `track.end`, `ocr.text`. The first

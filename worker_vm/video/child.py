@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from worker_vm.sandbox import ConfinedChild, Limit, Limits, SandboxError
 from worker_vm.video.input import Video
@@ -17,6 +17,7 @@ def decode_confined(
     *,
     memory_bytes: int,
     work_seconds: int,
+    largest_body: int,
     take: Callable[[Record], None],
     idle: Callable[[], None],
 ) -> int:
@@ -28,6 +29,7 @@ def decode_confined(
         request: what it is to do.
         memory_bytes: that it may use beyond its program.
         work_seconds: that it may take, by the clock and of CPU time for each thread.
+        largest_body: the most bytes that a record of the child may bring.
         take: gets each record but the child's reason to give up; a RecordError says that it is
             nonsense.
         idle: called every half second while nothing comes; raises to give up.
@@ -47,7 +49,7 @@ def decode_confined(
         threads=threads,
     )
     peak = 0
-    is_done = False
+    last = ""
     with (
         video.open() as file,
         ConfinedChild(
@@ -55,11 +57,11 @@ def decode_confined(
         ) as child,
     ):
         try:
-            while record := receive(lambda size: child.read(size, idle)):
+            for record in _records(lambda size: child.read(size, idle), largest_body):
                 if record.type == "error":
                     raise _reason(record)
                 take(record)
-                is_done = is_done or record.type == "done"
+                last = record.type
                 peak = max(peak, child.peak_memory_bytes())
             child.wait()
         except RecordError as error:
@@ -70,9 +72,19 @@ def decode_confined(
                     VideoCode.TIMEOUT, f"The video could not be decoded: {error}. Send less."
                 ) from error
             raise _broke_down(str(error)) from error
-    if not is_done:
+    if last != "done":
         raise _broke_down("the decoder ended early")
     return peak
+
+
+def _records(read: Callable[[int], bytes], largest_body: int) -> Iterator[Record]:
+    """What the child tells; nothing may come after `done`."""
+    is_done = False
+    while record := receive(read, largest_body):
+        if is_done:
+            raise RecordError(f"a {record.type[:40]!r} after it was done")
+        yield record
+        is_done = record.type == "done"
 
 
 def _reason(record: Record) -> VideoError:

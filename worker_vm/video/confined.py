@@ -56,7 +56,7 @@ def serve(
     except BrokenPipeError:
         return
     except Exception as error:  # noqa: BLE001  (decoders raise nearly everything on broken files)
-        problem = _explain(error, reader, watch)
+        problem = explain(error, reader, watch)
         facts = {"code": problem.code.value, "message": problem.message}
         send(STDOUT, Record("error", facts))
 
@@ -128,22 +128,29 @@ def corrupt(reason: str) -> VideoError:
     )
 
 
-def _explain(error: Exception, reader: VideoReader, watch: LogWatch) -> VideoError:
-    """What an exception of FFmpeg or Python means for the user."""
+def explain(error: Exception, reader: VideoReader, watch: LogWatch) -> VideoError:
+    """What an exception means for the user.
+
+    Args:
+        error: of FFmpeg, Python or our own.
+        reader: knows whether the file could be read.
+        watch: knows what FFmpeg refused.
+    """
     if watch.too_large:
         return VideoError(
             VideoCode.RESOLUTION_LIMIT,
             "The video, or a picture in it, has more pixels than are taken. Send a smaller one.",
         )
-    if isinstance(error, VideoError):
-        return error
     if isinstance(error, MemoryError):
         return VideoError(
             VideoCode.MEMORY_LIMIT,
             "Decoding the video needs more memory than allowed. Send one with fewer pixels.",
         )
+    # What could not be read looks like a damaged video: the next attempt may read it.
     if reader.failure is not None:
         return VideoError(VideoCode.INPUT_READ_ERROR, "The video could not be read to its end.")
+    if isinstance(error, VideoError):
+        return error
     if isinstance(error, DamagedError | av.error.InvalidDataError | av.error.EOFError):
         return corrupt(reason_of(error))
     return VideoError(

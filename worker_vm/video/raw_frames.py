@@ -9,17 +9,19 @@ from numpy.typing import NDArray
 from worker_vm.video import tonemapping
 from worker_vm.video.pictures import Look, PictureMaker, tone_mapped
 
+LONGEST_SIDE = 16384
+"""Of a frame as it is sent: x264 takes no more."""
 _SMALLEST_SIDE = 32
 """Detectors and encoders want something to look at."""
 
 
 class RawFrames:
-    """Turns the frames of a video into pixels, upright, not too wide, with even sides.
+    """Turns the frames of a video into pixels, upright, not too large, with even sides.
 
     The first frame decides the size; what follows is scaled to it, whatever the video does.
 
     Args:
-        max_width: wider frames are scaled down to it.
+        max_width: wider frames are scaled down to it, and those higher than LONGEST_SIDE to that.
         max_pixels: of a frame as it is decoded.
     """
 
@@ -69,7 +71,7 @@ class RawFrames:
 
 
 def _even_size(width: int, height: int, max_width: int) -> tuple[int, int]:
-    scale = min(max_width / width, 1.0)
+    scale = min(max_width / width, LONGEST_SIDE / height, 1.0)
     return _even(width * scale), _even(height * scale)
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 _LENGTHS = struct.Struct("!II")
 _LONGEST_HEAD = 1 << 16
-_LONGEST_BODY = 256 << 20
+_LONGEST_MOMENT = 1e6
+"""Seconds: eleven days."""
 
 
 class RecordError(Exception):
@@ -44,6 +45,17 @@ class Record:
             raise RecordError(f"{self.type} without a {name}")
         return value
 
+    def moment(self, name: str) -> float:
+        """A fact that is a time in a video, in seconds.
+
+        Raises:
+            RecordError: it is none, or further away than any video lasts.
+        """
+        value = self.number(name)
+        if abs(value) > _LONGEST_MOMENT:
+            raise RecordError(f"a {self.type} whose {name} is {value:.3g} s")
+        return float(value)
+
     def text(self, name: str) -> str:
         """A fact that is a short text.
 
@@ -65,11 +77,12 @@ def send(descriptor: int, record: Record) -> None:
             view = view[os.write(descriptor, view) :]
 
 
-def receive(read: Callable[[int], bytes]) -> Record | None:
+def receive(read: Callable[[int], bytes], largest_body: int) -> Record | None:
     """The next record, or None at the end.
 
     Args:
         read: gives exactly so many bytes, or fewer at the end.
+        largest_body: the most bytes that a record may bring.
 
     Raises:
         RecordError: it is none.
@@ -80,7 +93,7 @@ def receive(read: Callable[[int], bytes]) -> Record | None:
     if len(lengths) < _LENGTHS.size:
         raise RecordError("a record that is cut short")
     head_length, body_length = _LENGTHS.unpack(lengths)
-    if head_length > _LONGEST_HEAD or body_length > _LONGEST_BODY:
+    if head_length > _LONGEST_HEAD or body_length > largest_body:
         raise RecordError("a record that is too long")
     head, body = read(head_length), read(body_length)
     if len(head) < head_length or len(body) < body_length:

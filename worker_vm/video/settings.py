@@ -25,8 +25,8 @@ class VideoSettings:
     max_output_mib: int = 4096
     memory_mib: int = 1024
     """Of the decoder, beyond its program."""
-    work_seconds: int = 1800
-    """That decoding may take."""
+    work_seconds: int = 1700
+    """That decoding may take; less than the model's time limit, which tells nobody why."""
 
     @property
     def max_output_bytes(self) -> int:

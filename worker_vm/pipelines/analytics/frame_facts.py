@@ -6,9 +6,11 @@ from typing import Self
 import numpy as np
 
 from worker_vm.analytics.boxes import Frame
+from worker_vm.video.raw_frames import LONGEST_SIDE
 from worker_vm.video.records import Record, RecordError
 
-_LONGEST_SIDE = 1 << 16
+_LONGEST_UPRIGHT_SIDE = 1 << 16
+"""Of the video itself."""
 
 
 @dataclass(frozen=True)
@@ -33,19 +35,20 @@ class FrameFacts:
         """
         names = ("width", "height", "upright_width", "upright_height")
         width, height, upright_width, upright_height = (_length(record, name) for name in names)
-        if width > max_width or width % 2 or height % 2 or len(record.body) != width * height * 3:
+        is_too_large = width > max_width or height > LONGEST_SIDE
+        if is_too_large or width % 2 or height % 2 or len(record.body) != width * height * 3:
             raise RecordError("a frame whose size is wrong")
         is_sample = record.type == "sample"
         return cls(
             np.frombuffer(record.body, np.uint8).reshape(height, width, 3),
             (upright_width, upright_height),
             0 if is_sample else int(record.number("number")),
-            0.0 if is_sample else float(record.number("pts")),
+            0.0 if is_sample else record.moment("pts"),
         )
 
 
 def _length(record: Record, name: str) -> int:
     value = record.number(name)
-    if not 0 < value <= _LONGEST_SIDE or value != int(value):
+    if not 0 < value <= _LONGEST_UPRIGHT_SIDE or value != int(value):
         raise RecordError(f"a frame without a {name}")
     return int(value)

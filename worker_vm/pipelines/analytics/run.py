@@ -25,6 +25,7 @@ from worker_vm.pipelines.base import PipelineError, Reporter, RunInput
 from worker_vm.video.child import decode_confined
 from worker_vm.video.input import Video
 from worker_vm.video.problems import PASSING, VideoError
+from worker_vm.video.raw_frames import LONGEST_SIDE
 from worker_vm.video.records import Record, RecordError
 from worker_vm.video.sampling import exact
 from worker_vm.video.settings import VideoSettings, read_settings
@@ -44,6 +45,7 @@ _LIBRARIES = (
 _COUNTS = ("frame_count", "track_count", "event_count")
 _USUAL_RATE = 25.0
 _HIGHEST_RATE = 240.0
+_BYTES_A_PIXEL = 3
 
 
 class Run:
@@ -72,6 +74,7 @@ class Run:
         self._settings = settings
         self._limits: VideoSettings = read_settings()
         self._wanted: Parameters = read_parameters(job.params)
+        self._most_frames = min(settings.max_frames, self._wanted.max_frames or settings.max_frames)
         self._folder = job.work_dir / "output"
         self._source: dict[str, Any] = {}
         self._samples: list[Frame] = []
@@ -141,6 +144,7 @@ class Run:
             json.dumps(asdict(self._request(media_type))),
             memory_bytes=self._limits.memory_bytes,
             work_seconds=self._settings.work_seconds,
+            largest_body=self._wanted.max_width * LONGEST_SIDE * _BYTES_A_PIXEL,
             take=self._take,
             idle=lambda: self._tell(*self._told),
         )
@@ -184,6 +188,8 @@ class Run:
             self._detector.warm_up(self._samples)
             self._samples.clear()
             self._session = self._begin(facts)
+        elif self._session.frame_count >= self._most_frames:
+            raise RecordError(f"more than {self._most_frames} frames")
         self._session.step(facts)
         share = min(max(record.number("share"), 0), 1)
         self._tell(3 + 93 * share, "analyse", self._session.status)

@@ -86,6 +86,11 @@ class Session:
         self._results.close()
 
     @property
+    def frame_count(self) -> int:
+        """How many frames were analysed."""
+        return self._frames
+
+    @property
     def status(self) -> str:
         """How far it is, for a person."""
         return f"{self._frames} frames, {self._analysis.book.count} tracks"

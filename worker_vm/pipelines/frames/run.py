@@ -25,6 +25,12 @@ _PREVIEWS = {
     "webp": ("preview.webp", "image/webp", b"RIFF"),
 }
 _LIBRARIES = ("av", "numpy", "pillow")
+_DECODER = "worker_vm.pipelines.frames.decoder"
+_MOST_RESTARTS = 2
+"""Decoded selectively, then all of it, then what is left."""
+_LARGEST_PREVIEW = 8 << 20
+_MOST_BYTES_A_PIXEL = 4
+"""Of a file that shows noise, at the best quality."""
 
 
 class Run:
@@ -42,6 +48,9 @@ class Run:
         self._version = pipeline_version
         self._parameters = read_parameters(job.params)
         self._settings = read_settings()
+        allowed = self._settings.max_frames
+        self._most_frames = min(allowed, self._parameters.max_frames or allowed)
+        self._restarts = 0
         self._folder = job.work_dir / "output"
         self._source: dict[str, Any] = {}
         self._done: dict[str, Any] | None = None
@@ -123,26 +132,22 @@ class Run:
         self._tell(*self._told)
         self._peak_bytes = decode_confined(
             self._video,
-            "worker_vm.pipelines.frames.decoder",
+            _DECODER,
             json.dumps(asdict(request)),
             memory_bytes=self._settings.memory_bytes,
             work_seconds=self._settings.work_seconds,
+            largest_body=self._settings.max_pixels * _MOST_BYTES_A_PIXEL + _LARGEST_PREVIEW,
             take=lambda record: self._take(record, archive),
             idle=lambda: self._tell(*self._told),
         )
 
     def _take(self, record: Record, archive: FramesArchive) -> None:
         if record.type == "frame":
-            target, pts = record.number("target"), record.number("pts")
-            try:
-                archive.add(record.body, target, pts)
-            except ValueError as error:
-                raise RecordError(str(error)) from error
-            if self._first_frame_seconds is None:
-                self._first_frame_seconds = time.monotonic() - self._started
-            share = min(max(record.number("share"), 0), 1)
-            self._tell(3 + 92 * share, "frames", f"{len(archive.frames)} frames")
+            self._take_frame(record, archive)
         elif record.type == "restart":
+            self._restarts += 1
+            if self._restarts > _MOST_RESTARTS:
+                raise RecordError(f"more than {_MOST_RESTARTS} restarts")
             archive.start_over()
             self._tell(self._told[0], "frames", "Decoding everything, since parts are damaged")
         elif record.type == "preview":
@@ -155,6 +160,18 @@ class Run:
             self._done = record.facts
         else:
             raise RecordError(f"an unknown record {record.type[:40]!r}")
+
+    def _take_frame(self, record: Record, archive: FramesArchive) -> None:
+        if len(archive.frames) >= self._most_frames:
+            raise RecordError(f"more than {self._most_frames} frames")
+        try:
+            archive.add(record.body, record.moment("target"), record.moment("pts"))
+        except ValueError as error:
+            raise RecordError(str(error)) from error
+        if self._first_frame_seconds is None:
+            self._first_frame_seconds = time.monotonic() - self._started
+        share = min(max(record.number("share"), 0), 1)
+        self._tell(3 + 92 * share, "frames", f"{len(archive.frames)} frames")
 
     def _show(self, record: Record) -> None:
         """Hand over a preview; of each there is one."""
