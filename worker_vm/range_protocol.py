@@ -1,8 +1,12 @@
 """Reading a file that lies elsewhere, by ranges over a connection; standard library only.
 
-The reader asks for a place and a length, eight and four bytes, and is answered by a length of four
-bytes and so many bytes of the file: fewer than asked for only as `MOST_BYTES` or the file's end
-have it, and the length `FAILED` if they cannot be had. One request at a time. All big endian.
+The reader asks for a place and a length, eight and four bytes, big endian, and is answered by the
+same twelve bytes and then bytes of the file: fewer than asked for only as the worker's blocks or
+the file's end have it, and none if they cannot be had. One request at a time.
+
+Each is one message of a connection that keeps messages apart (SOCK_SEQPACKET). A reader that dies
+in the middle of a request leaves at most whole answers behind, and the next one on the same
+connection knows by their first bytes that they are not for it.
 """
 
 import errno
@@ -11,9 +15,8 @@ import socket
 import struct
 
 REQUEST = struct.Struct("!QI")
-ANSWER = struct.Struct("!I")
-FAILED = 0xFFFFFFFF
-MOST_BYTES = 1 << 20
+MOST_BYTES = 1 << 17
+"""Of the file in one answer: what a socket takes as one message, whatever its buffer's default."""
 
 
 class RangeReader:
@@ -44,8 +47,7 @@ class RangeReader:
         if wanted <= 0:
             return b""
         try:
-            self._connection.sendall(REQUEST.pack(self._place, wanted))
-            data = self._answer(wanted)
+            data = self._ask(REQUEST.pack(self._place, wanted), wanted)
         except OSError as error:
             self.failure = error
             raise
@@ -68,18 +70,16 @@ class RangeReader:
         """Where reading goes on."""
         return self._place
 
-    def _answer(self, wanted: int) -> bytes:
-        (length,) = ANSWER.unpack(self._exactly(ANSWER.size))
-        if not 0 < length <= wanted:
-            raise OSError(errno.EIO, "the file could not be read")
-        return self._exactly(length)
-
-    def _exactly(self, size: int) -> bytes:
-        data = bytearray(size)
-        view = memoryview(data)
-        while view:
-            received = self._connection.recv_into(view)
+    def _ask(self, request: bytes, wanted: int) -> bytes:
+        self._connection.sendall(request)
+        answer = memoryview(bytearray(len(request) + wanted))
+        while True:
+            received = self._connection.recv_into(answer)
             if not received:
                 raise OSError(errno.ECONNRESET, "the file's other end is gone")
-            view = view[received:]
-        return bytes(data)
+            # Another is what an earlier reader of this connection did not stay for.
+            if answer[: len(request)] == request:
+                break
+        if received == len(request):
+            raise OSError(errno.EIO, "the file could not be read")
+        return bytes(answer[len(request) : received])

@@ -9,7 +9,7 @@ from typing import Self
 from contract.attempts import FailureCode
 from worker_vm.logs import get_logger
 from worker_vm.pipelines.base import PipelineError, RunCancelledError
-from worker_vm.range_protocol import ANSWER, FAILED, MOST_BYTES, REQUEST
+from worker_vm.range_protocol import MOST_BYTES, REQUEST
 from worker_vm.range_source import RangesIgnoredError, RangeSource
 
 log = get_logger(__name__)
@@ -26,7 +26,7 @@ class RangeServer:
 
     def __init__(self, source: RangeSource) -> None:
         self._source = source
-        self._ours, self._theirs = socket.socketpair()
+        self._ours, self._theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
         self._ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BYTES)
         self.failure: PipelineError | None = None
         """Why the input cannot be read."""
@@ -45,6 +45,8 @@ class RangeServer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # Else the thread may go on for minutes with retries that nobody waits for.
+        self._source.stop()
         with suppress(OSError):
             self._ours.shutdown(socket.SHUT_RDWR)
         self._theirs.close()
@@ -53,13 +55,13 @@ class RangeServer:
 
     def _serve(self) -> None:
         with suppress(OSError):
-            while request := self._ours.recv(REQUEST.size, socket.MSG_WAITALL):
-                if len(request) < REQUEST.size:
-                    return
+            # Whatever else comes ends it; one byte more tells what is too long.
+            while len(request := self._ours.recv(REQUEST.size + 1)) == REQUEST.size:
                 offset, length = REQUEST.unpack(request)
                 data = self._read(offset, min(length, MOST_BYTES))
-                self._ours.sendall(ANSWER.pack(len(data) or FAILED))
-                self._ours.sendall(data)
+                self._ours.sendmsg([request, data])
+        with suppress(OSError):
+            self._ours.shutdown(socket.SHUT_RDWR)
 
     def _read(self, offset: int, length: int) -> memoryview:
         """Bytes of the file; none if they cannot be had."""
@@ -78,6 +80,12 @@ class RangeServer:
             )
         except Exception:
             log.exception("input.broken")
+            self.failure = PipelineError(
+                FailureCode.INPUT_READ_ERROR,
+                f"The input {self._source.item.parameter} could not be read:"
+                " the worker failed unexpectedly; its log says how.",
+                permanent=False,
+            )
         return memoryview(b"")
 
 

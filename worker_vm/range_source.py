@@ -5,6 +5,7 @@ Video decoders read from one end to the other, some times over, with a few looks
 
 import re
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,13 +25,15 @@ from worker_vm.downloads import (
 )
 from worker_vm.http_client import describe_network_error
 from worker_vm.logs import get_logger
-from worker_vm.pipelines.base import PipelineError
+from worker_vm.pipelines.base import PipelineError, RunCancelledError
 
 log = get_logger(__name__)
 
 BLOCK_BYTES = 4 << 20
 _KEPT = 8
 """Blocks in memory, besides one that is on its way."""
+_LOOK_SECONDS = 0.2
+"""How long a wait may go on when nobody needs it any more."""
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _UNSATISFIABLE = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
 _ANSWERS = (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT, _UNSATISFIABLE)
@@ -76,8 +79,12 @@ class RangeSource:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def stop(self) -> None:
+        """Give up what is being fetched, and fetch no more; from any thread."""
         self._closing.set()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
         self._ahead.shutdown(wait=False, cancel_futures=True)
         log.info(
             "input.read",
@@ -93,6 +100,7 @@ class RangeSource:
         Raises:
             PipelineError: INPUT_CHANGED, INPUT_UNAVAILABLE, or INPUT_READ_ERROR, which may pass.
             RangesIgnoredError: there is no reading by ranges.
+            RunCancelledError: it was stopped.
         """
         if offset >= self.item.size_bytes or length <= 0:
             return memoryview(b"")
@@ -139,7 +147,7 @@ class RangeSource:
                 lambda: self._get(first, last),
                 policy=self._policy,
                 retryable=lambda error: isinstance(error, StorageUnavailableError),
-                pause=lambda seconds: self._pause(seconds) or self._closing.is_set(),
+                pause=self._wait,
                 on_failure=lambda error, wait: log.warning(
                     "input.retry", reason=str(error), wait_seconds=round(wait, 1)
                 ),
@@ -147,8 +155,17 @@ class RangeSource:
         except StorageUnavailableError as error:
             raise self._unreadable(str(error)) from error
 
+    def _wait(self, seconds: float) -> bool:
+        """Wait, at most until the run or this should stop; says whether one of them should."""
+        until = time.monotonic() + seconds
+        while not self._closing.is_set() and (left := until - time.monotonic()) > 0:
+            if self._pause(min(left, _LOOK_SECONDS)):
+                return True
+        return self._closing.is_set()
+
     def _get(self, first: int, last: int) -> bytes:
         headers = {**request_headers(self.item), "Range": f"bytes={first}-{last}"}
+        self._check_wanted()
         self.requests += 1
         try:
             with self._client.stream(
@@ -181,7 +198,8 @@ class RangeSource:
 
     def _body(self, response: httpx.Response, length: int) -> bytes:
         body = bytearray()
-        for chunk in response.iter_raw(1 << 18):
+        for chunk in response.iter_raw():
+            self._check_wanted()
             body += chunk
             self.bytes_read += len(chunk)
             if len(body) > length:
@@ -189,6 +207,10 @@ class RangeSource:
         if len(body) < length:
             raise StorageUnavailableError(f"an answer ended after {len(body)} of {length} bytes")
         return bytes(body)
+
+    def _check_wanted(self) -> None:
+        if self._closing.is_set():
+            raise RunCancelledError
 
     def _unreadable(self, reason: str) -> PipelineError:
         return PipelineError(

@@ -14,7 +14,7 @@ from contract.streams import StreamRequest
 from worker_vm.control import RunControl, StopReason
 from worker_vm.logs import get_logger, storable
 from worker_vm.pipelines.base import PipelineError
-from worker_vm.streams import RunStreams, StreamedFile
+from worker_vm.streams import RunStreams, StreamedFile, unusable
 from worker_vm.supervisor import Supervisor
 from worker_vm.uploads import Upload
 
@@ -114,7 +114,7 @@ class RunReporter:
             log.warning("artifact.left_out", name=storable(path.name), problem=problem)
             return
         if problem is not None:
-            raise _unusable(path.name, problem)
+            raise unusable(path.name, problem)
         self._names.add(path.name)
         self._files.submit(Upload(kind=ArtifactKind(kind), path=path, media_type=media_type))
 
@@ -122,8 +122,8 @@ class RunReporter:
         """A file is being made, and comes through a pipe.
 
         Raises:
-            PipelineError: INVALID_OUTPUT; it was handed over already, or its kind, name or media
-                type is not allowed.
+            PipelineError: INVALID_OUTPUT; it was handed over already, there are too many, or its
+                kind, name or media type is not allowed.
         """
         try:
             told, name = name, self._free_name(name)
@@ -132,7 +132,7 @@ class RunReporter:
             os.close(descriptor)
             if isinstance(error, PipelineError):
                 raise
-            raise _unusable(storable(str(name)), _NOT_ALLOWED) from error
+            raise unusable(storable(str(name)), _NOT_ALLOWED) from error
         self._streamed_as[told] = name
         self._streams.begin(request, descriptor)
 
@@ -144,10 +144,10 @@ class RunReporter:
         """
         called = self._streamed_as.pop(name, name)
         if called in self._names:
-            raise _unusable(called, "was handed over twice")
+            raise unusable(called, "was handed over twice")
         file = self._streams.finish(called, size_bytes)
         if file is None:
-            raise _unusable(storable(name), "was never begun")
+            raise unusable(storable(name), "was never begun")
         self._names.add(called)
         self._files.submit(file)
 
@@ -157,7 +157,7 @@ class RunReporter:
         if name in self._names and self._restarts and name != LOG_NAME:
             name = path.with_stem(f"{path.stem}-{self._restarts + 1}").name
         if name in self._names:
-            raise _unusable(name, "was handed over twice")
+            raise unusable(name, "was handed over twice")
         return name
 
     def detected(self, event_type: str, data: dict[str, Any]) -> None:
@@ -197,11 +197,3 @@ class RunReporter:
 def _as_request(kind: str, name: str, media_type: str) -> StreamRequest:
     """Kind, name and media type, if they are allowed; ValueError if not."""
     return StreamRequest(kind=ArtifactKind(kind), name=name, media_type=media_type)
-
-
-def _unusable(name: str, problem: str) -> PipelineError:
-    return PipelineError(
-        FailureCode.INVALID_OUTPUT,
-        f"The pipeline made a result that cannot be kept: {name} {problem}.",
-        permanent=False,
-    )

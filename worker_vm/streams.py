@@ -9,6 +9,7 @@ import contextvars
 import hashlib
 import os
 import select
+import stat
 import threading
 import time
 from collections import deque
@@ -36,6 +37,10 @@ _STALL_SECONDS = 20.0
 _SETTLE_SECONDS = 2.0
 """What the last parts get to arrive in storage before they are written to disk."""
 _LOOK_MS = 100
+_MOST_UNFINISHED = 8
+"""Streams of a run at once: each has two threads and some parts in memory."""
+_MOST_BEGUN = 64
+"""Streams of a run in all."""
 
 
 @dataclass
@@ -142,8 +147,12 @@ class StreamedFile:
                 self._send(uploader)
 
         def read() -> None:
-            with self._failing(failed), open(pipe, "rb", buffering=0) as file:
-                self._receive(file.fileno())
+            with (
+                self._failing(failed),
+                open(pipe, "rb", buffering=0) as shared,
+                os.fdopen(self._reopened(shared.fileno()), "rb", buffering=0) as own,
+            ):
+                self._receive(own.fileno())
 
         for work in (read, send):
             context = contextvars.copy_context()
@@ -189,6 +198,19 @@ class StreamedFile:
 
     # --- from the run --------------------------------------------------------------------------
 
+    def _reopened(self, pipe: int) -> int:
+        """A reading end of our own, which never waits.
+
+        Whether reading waits is a flag that is shared with everybody who has a duplicate: a run
+        could clear it, take what has come, and have us wait for ever.
+
+        Raises:
+            PipelineError: INVALID_OUTPUT; it is no pipe.
+        """
+        if not stat.S_ISFIFO(os.fstat(pipe).st_mode):
+            raise unusable(self.name, "does not come through a pipe")
+        return os.open(f"/proc/self/fd/{pipe}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
     def _receive(self, pipe: int) -> None:
         buffer = memoryview(bytearray(PART_BYTES))
         number = 0
@@ -196,7 +218,7 @@ class StreamedFile:
             while filled := self._fill(pipe, buffer):
                 number += 1
                 if number > MOST_PARTS:
-                    raise self._unusable("is too large")
+                    raise unusable(self.name, "is too large")
                 self._digest.update(buffer[:filled])
                 self._size += filled
                 self._add(_Part(number, bytes(buffer[:filled])))
@@ -213,11 +235,15 @@ class StreamedFile:
         poller = select.poll()
         poller.register(pipe, select.POLLIN)
         while filled < len(buffer) and not self._unwanted:
-            if not poller.poll(_LOOK_MS):
-                if self._over:
+            # What came before the run was over is there by now; nobody is waited for after it.
+            over = self._over
+            poller.poll(0 if over else _LOOK_MS)
+            try:
+                received = os.readv(pipe, [buffer[filled:]])
+            except BlockingIOError:
+                if over:
                     break
                 continue
-            received = os.readv(pipe, [buffer[filled:]])
             if not received:
                 break
             filled += received
@@ -335,16 +361,18 @@ class StreamedFile:
         if self.failure is not None:
             raise self.failure
         if self._size == 0:
-            raise self._unusable("is empty")
+            raise unusable(self.name, "is empty")
         if self._size != self._promised:
-            raise self._unusable(f"came with {self._size} bytes instead of {self._promised}")
+            raise unusable(self.name, f"came with {self._size} bytes instead of {self._promised}")
 
-    def _unusable(self, problem: str) -> PipelineError:
-        return PipelineError(
-            FailureCode.INVALID_OUTPUT,
-            f"The pipeline made a result that cannot be kept: {self.name} {problem}.",
-            permanent=False,
-        )
+
+def unusable(name: str, problem: str) -> PipelineError:
+    """INVALID_OUTPUT for a file of that name; another attempt may make a better one."""
+    return PipelineError(
+        FailureCode.INVALID_OUTPUT,
+        f"The pipeline made a result that cannot be kept: {name} {problem}.",
+        permanent=False,
+    )
 
 
 class RunStreams:
@@ -367,9 +395,25 @@ class RunStreams:
         self._begun = 0
 
     def begin(self, request: StreamRequest, pipe: int) -> None:
-        """Take a file that comes through a pipe; one of the same name is dropped for it."""
-        self._begun += 1
+        """Take a file that comes through a pipe; one of the same name is dropped for it.
+
+        Args:
+            request: what it is.
+            pipe: where it comes from; closed here, also if it is refused.
+
+        Raises:
+            PipelineError: INVALID_OUTPUT; there are too many.
+        """
         before = self._files.get(request.name)
+        problem = None
+        if before is None and len(self._files) >= _MOST_UNFINISHED:
+            problem = f"would be one more than {_MOST_UNFINISHED} unfinished files"
+        elif self._begun >= _MOST_BEGUN:
+            problem = f"would be one more than {_MOST_BEGUN} streamed files, in all, of a run"
+        if problem is not None:
+            os.close(pipe)
+            raise unusable(request.name, problem)
+        self._begun += 1
         if before is not None:
             before.drop()
         file = StreamedFile(request, self._folder / str(self._begun))

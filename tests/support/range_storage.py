@@ -5,7 +5,9 @@ import re
 import socket
 import struct
 import threading
+import time
 from collections import deque
+from contextlib import suppress
 from enum import StrEnum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
@@ -30,6 +32,8 @@ class Fault(StrEnum):
     WHOLE = "whole"
     """The whole object comes, with status 200."""
     ANOTHER_PART = "another part"
+    DRIBBLE = "dribble"
+    """A byte comes now and then, until the other end has enough."""
 
 
 class RangeStorage:
@@ -114,6 +118,12 @@ def _handler(storage: RangeStorage) -> type[BaseHTTPRequestHandler]:  # noqa: C9
                     self._answer(storage.status, part, (first + 1, last + 1))
                 case Fault.CUT:
                     self._answer(storage.status, part, (first, last), sent=len(part) // 2)
+                case Fault.DRIBBLE:
+                    self._answer(storage.status, part, (first, last), sent=1)
+                    with suppress(OSError):
+                        while True:
+                            time.sleep(0.01)
+                            self.wfile.write(b"x")
                 case Fault.SHORT:
                     self._answer(storage.status, part[: len(part) // 2], (first, last))
                 case _:

@@ -149,6 +149,16 @@ class Scripted(Pipeline):
         report._channel.send(Streaming("frames_zip", name, "application/zip"))
         time.sleep(60)
 
+    def _stream_from(self, arguments: list[Any], _: Any, report: Any, __: Any) -> None:
+        """Say that a file comes, send bytes, and never close the end that they are written to."""
+        name, kind, size = arguments
+        pair = socket.socketpair() if kind == "socket" else None
+        theirs, ours = os.pipe() if pair is None else (end.detach() for end in pair)
+        report._channel.send(Streaming("frames_zip", name, "application/zip"), [theirs])
+        os.write(ours, bytes(size))
+        time.sleep(0.3)
+        report._channel.send(Streamed(name, size))
+
     def _digest_ranged(self, parameter: str, job: RunInput, report: Reporter, _: Any) -> None:
         """Read an input by ranges, back and forth; hand over the SHA-256 of what came."""
         given = job.ranged[parameter]

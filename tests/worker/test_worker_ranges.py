@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 from fake_platform import Platform, Reply
-from worker_support import content, do
+from worker_support import content, do, until
 
 from tests.support.range_storage import Fault, RangeStorage
 from worker_vm.backoff import RetryPolicy, sleep
 from worker_vm.http_client import make_client
 from worker_vm.pipelines.base import PipelineError
-from worker_vm.range_protocol import ANSWER, REQUEST, RangeReader
+from worker_vm.range_protocol import MOST_BYTES, REQUEST, RangeReader
 from worker_vm.range_server import RangedInputs
 from worker_vm.range_source import BLOCK_BYTES, RangeSource
 from worker_vm.runner import RunHost, run_attempt
@@ -177,12 +177,63 @@ def test_hostile_requests(ranged: Open, request_: tuple[int, int]) -> None:
     inputs, _ = ranged()
     with socket.socket(fileno=os.dup(inputs.connections[0])) as connection:
         connection.sendall(REQUEST.pack(*request_))
-        (length,) = ANSWER.unpack(connection.recv(ANSWER.size, socket.MSG_WAITALL))
-        if request_ == (0, 0xFFFFFFFF):
-            assert length == 1 << 20
-            assert connection.recv(length, socket.MSG_WAITALL) == DATA[:length]
-        else:
-            assert length == 0xFFFFFFFF
+        answer = connection.recv(2 * MOST_BYTES)
+    assert answer[: REQUEST.size] == REQUEST.pack(*request_)
+    asked_too_much = request_ == (0, 0xFFFFFFFF)
+    assert answer[REQUEST.size :] == (DATA[:MOST_BYTES] if asked_too_much else b"")
+
+
+@pytest.mark.parametrize("request_", [b"x", REQUEST.pack(0, 10) + b"x"])
+def test_what_is_no_request(ranged: Open, request_: bytes) -> None:
+    """It ends the connection, so that nobody waits for an answer."""
+    inputs, reader = ranged()
+    with socket.socket(fileno=os.dup(inputs.connections[0])) as connection:
+        connection.sendall(request_)
+        assert connection.recv(1) == b""
+    with pytest.raises(OSError, match=r"gone|Broken pipe"):
+        reader.read(10)
+
+
+@pytest.mark.parametrize("taken", [0, 1], ids=["none taken", "first taken"])
+def test_a_reader_that_does_not_stay(ranged: Open, taken: int) -> None:
+    """Answers that one reader has left behind are not taken for the next one's."""
+    inputs, reader = ranged()
+    with socket.socket(fileno=os.dup(inputs.connections[0])) as killed:
+        for request in ((1000, 10), (2000, MOST_BYTES)):
+            killed.sendall(REQUEST.pack(*request))
+        for _ in range(taken):
+            killed.recv(3)
+    assert reader.read(10) == DATA[:10]
+    assert reader.read(5000) == DATA[10:5010]
+    assert reader.seek(1000) == 1000
+    assert reader.read(10) == DATA[1000:1010]
+
+
+@pytest.mark.parametrize("fault", [Fault.UNAVAILABLE, Fault.DRIBBLE])
+def test_nobody_waits_for_what_nobody_reads(storage: RangeStorage, fault: Fault) -> None:
+    """At the end of a run, neither a retry nor an answer is waited for (else this never ends)."""
+    patient = RetryPolicy(first_wait=3600, longest_wait=3600, give_up_after=1e6)
+    with make_client() as client, RangedInputs() as inputs:
+        assert inputs.serve(RangeSource(client, storage.item, policy=patient, pause=sleep))
+        storage.always = fault
+        asked = len(storage.ranges)
+        with socket.socket(fileno=os.dup(inputs.connections[0])) as connection:
+            connection.sendall(REQUEST.pack(2 * BLOCK_BYTES, 10))
+        until(lambda: len(storage.ranges) > asked)
+
+
+def test_a_fault_of_the_worker_itself(storage: RangeStorage) -> None:
+    """What nobody has thought of fails the attempt as an input that could not be read."""
+    with RangedInputs() as inputs:
+        with make_client() as client:
+            assert inputs.serve(RangeSource(client, storage.item, policy=QUICK, pause=sleep))
+        reader = RangeReader(inputs.connections[0], SIZE)
+        reader.seek(2 * BLOCK_BYTES)
+        with pytest.raises(OSError, match="could not be read"):
+            reader.read(10)
+        reader.close()
+        assert inputs.failure is not None
+        assert (inputs.failure.code, inputs.failure.permanent) == ("INPUT_READ_ERROR", False)
 
 
 # --- in a run ------------------------------------------------------------------------------------

@@ -1,8 +1,12 @@
 """Results that are uploaded while they are made: bounded in memory, never on disk, never lost."""
 
 import hashlib
+import os
+import select
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -172,6 +176,73 @@ def test_files_that_cannot_be_kept(platform: Platform, host: RunHost, steps: lis
     assert (platform.outcome.code, platform.outcome.permanent) == ("INVALID_OUTPUT", False)
     do(platform, ["stream", [FILE, 10]])
     assert run_attempt(host, platform.new_attempt()) == "succeeded"
+
+
+@pytest.mark.parametrize(
+    ("steps", "problem"),
+    [
+        ([["stream_unfinished", [f"{n}.zip", 1]] for n in range(9)], "8 unfinished"),
+        ([["stream", [f"{n}.zip", 1]] for n in range(5)], "4 streamed"),
+        ([["stream_unfinished", [FILE, 1]]] * 5, "4 streamed"),
+    ],
+)
+def test_too_many_files(
+    platform: Platform,
+    host: RunHost,
+    monkeypatch: pytest.MonkeyPatch,
+    steps: list[Any],
+    problem: str,
+) -> None:
+    """A run gets no more threads and memory of the worker than the limits say."""
+    if "unfinished" not in problem:
+        monkeypatch.setattr(streams, "_MOST_BEGUN", 4)
+    do(platform, *steps[:-1])
+    assert run_attempt(host, platform.attempt_id) == "succeeded"
+    do(platform, *steps)
+    assert run_attempt(host, platform.new_attempt()) == "failed"
+    assert (platform.outcome.code, platform.outcome.permanent) == ("INVALID_OUTPUT", False)
+    assert problem in platform.outcome.message
+
+
+class DrainingPoll:
+    """A poll after which somebody else with the same pipe takes what has come."""
+
+    def __init__(self) -> None:
+        self._poll = select.poll()
+        self._pipe = -1
+
+    def register(self, pipe: int, events: int) -> None:
+        """As `select.poll` has it."""
+        self._pipe = pipe
+        self._poll.register(pipe, events)
+
+    def poll(self, wait_ms: int) -> list[tuple[int, int]]:
+        """As `select.poll` has it; what it says was so a moment ago."""
+        found = self._poll.poll(wait_ms)
+        other = os.open(f"/proc/self/fd/{self._pipe}", os.O_RDONLY | os.O_NONBLOCK)
+        with suppress(BlockingIOError):
+            while os.read(other, 1 << 16):
+                pass
+        os.close(other)
+        return found
+
+
+@pytest.mark.parametrize("writer", ["left open", "drained", "socket"])
+def test_a_pipe_that_is_none_of_ours(
+    platform: Platform, host: RunHost, monkeypatch: pytest.MonkeyPatch, writer: str
+) -> None:
+    """Whoever else holds, reads or keeps open what a file comes through, nobody waits for it."""
+    if writer == "drained":
+        poll = SimpleNamespace(poll=DrainingPoll, POLLIN=select.POLLIN)
+        monkeypatch.setattr(streams, "select", poll)
+    do(platform, ["stream_from", [FILE, writer, 10]])
+    ended = run_attempt(host, platform.attempt_id)
+    if writer == "left open":
+        assert (ended, streamed(platform)) == ("succeeded", 10)
+        return
+    assert (platform.outcome.code, platform.outcome.permanent) == ("INVALID_OUTPUT", False)
+    problem = "is empty" if writer == "drained" else "does not come through a pipe"
+    assert problem in platform.outcome.message
 
 
 @pytest.mark.parametrize("steps", [[["claim_streaming", FILE]], [["babble_json", NOT_STREAMED]]])
