@@ -91,6 +91,7 @@ class RequestContextMiddleware:
                 log.exception("request failed", method=scope["method"], path=scope["path"])
             await problem_response(problem)(scope, receive, send_with_headers)
         finally:
+            leave_tenant()  # what comes after in this task is no request of theirs
             log_request(
                 logging.DEBUG if scope["path"] in _QUIET_PATHS else logging.INFO,
                 method=scope["method"],

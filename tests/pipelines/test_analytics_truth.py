@@ -15,7 +15,7 @@ FRAME_S = 1 / scenes.RATE
 SEED = 21
 """Nothing was tuned on it."""
 EXCHANGED = {"crossing": 0.7}
-"""Here two who meet hide each other wholly, and go on with each other's ids: the least IDF1 then."""
+"""Here two who hide each other wholly go on with each other's ids: the least IDF1 then."""
 INHERITED = {"shaking": 0.6}
 """Here somebody enters where another leaves, and gets his id: the least IDF1 then."""
 

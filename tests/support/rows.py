@@ -27,4 +27,6 @@ async def nothing_written(database: Database) -> AsyncIterator[None]:
     """Check that no row is more or less at the end of the block."""
     before = await count_rows(database)
     yield
-    assert await count_rows(database) == before
+    after = await count_rows(database)
+    changed = {table: (before[table], n) for table, n in after.items() if n != before[table]}
+    assert not changed, changed
