@@ -60,6 +60,9 @@ BEGIN
         )
     ) target
     WHERE job.id = NEW.job_id;
+    IF FOUND THEN
+        PERFORM pg_notify('p3d_delivery_ready', '');
+    END IF;
     RETURN NULL;
 END $$
 """

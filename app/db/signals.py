@@ -37,7 +37,7 @@ class Channel(StrEnum):
     ACCESS_CHANGED = "p3d_access_changed"
     """What a key, session or user (the payload is its id) may do has changed or ended."""
     DELIVERY_READY = "p3d_delivery_ready"
-    """There is something to deliver that no change of a job has announced."""
+    """There is something to deliver; the trigger that fills the outbox sends it, too."""
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ class Deliverer:
         self._waking: asyncio.TimerHandle | None = None
 
     def wake_soon(self) -> None:
-        """Wake it after a moment, once for all that calls meanwhile: any change of a job may do."""
+        """Wake it after a moment, once for all that calls meanwhile."""
         if self._waking is None:
             loop = asyncio.get_running_loop()
             self._waking = loop.call_later(_GATHER_SECONDS, self._wake)

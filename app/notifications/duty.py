@@ -12,8 +12,8 @@ from app.notifications.mailer import Mailer
 from app.notifications.tables import Channel
 from app.notifications.webhook_sender import WebhookSender
 
-# The trigger that fills the outbox signals nothing; these are sent after what makes it fill it.
-_WAKING = (SignalChannel.WORK_READY, SignalChannel.JOB_CHANGED, SignalChannel.DELIVERY_READY)
+# The trigger that fills the outbox sends it, too: nobody looks while there is nothing to tell.
+_WAKING = (SignalChannel.DELIVERY_READY,)
 
 
 @contextlib.asynccontextmanager
