@@ -9,6 +9,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from pydantic import SecretStr
@@ -19,6 +20,7 @@ from worker_vm.api_client import ApiClient
 from worker_vm.control import RunControl
 from worker_vm.host_pool import HostPool
 from worker_vm.host_protocol import Run
+from worker_vm.http_client import make_client
 from worker_vm.logs import configure_logging
 from worker_vm.redis_link import PatientRetry, connect
 from worker_vm.spool_delivery import SpoolDelivery
@@ -33,6 +35,15 @@ class _Silent:
         """Ignore it."""
 
     def produced(self, kind: str, path: Path, media_type: str) -> None:
+        """Ignore it."""
+
+    def streaming(self, kind: str, name: str, media_type: str, descriptor: int) -> None:
+        """Ignore it."""
+
+    def streamed(self, name: str, size_bytes: int) -> None:
+        """Ignore it."""
+
+    def detected(self, event_type: str, data: dict[str, Any]) -> None:
         """Ignore it."""
 
     def restarted(self, reason: str) -> None:
@@ -68,7 +79,7 @@ def work(queue: str) -> None:
     configure_logging("warning", "json")
     pool = HostPool(environment={**os.environ, "WORKER_PIPELINES": plugins()})
     workspace = Workspace(Path.cwd())
-    run_host = runner.RunHost("bench", no_api, workspace.folder, pool)
+    run_host = runner.RunHost("bench", no_api(), make_client(), workspace.folder, pool)
     runner.run_attempt = run_without_api
     tasks.configure(run_host)
     retry = PatientRetry()
