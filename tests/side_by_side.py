@@ -1,10 +1,10 @@
 """The whole suite as two processes side by side, which is what two cores are for: `make test`.
 
 Each has servers of its own. What failed while the other half kept the machine busy is tried once
-more with the machine to itself: a test that waits for processes to die and to come back may run out
-of patience beside a busy neighbour, one that finds a fault finds it again. Both are told at the end,
-after the coverage of all, so that the last lines of a log say what went wrong. The status is 0 only
-if nothing failed twice and enough is covered.
+more with the machine to itself: a test that waits for processes to die and to come back may run
+out of patience beside a busy neighbour, one that finds a fault finds it again. Both are told at
+the end, after the coverage of all, so that the last lines of a log say what went wrong. The status
+is 0 only if nothing failed twice and enough is covered.
 """
 
 import os
