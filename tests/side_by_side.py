@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# What waits for processes to die and to come back; everything else is the other half.
-SLOW = ("e2e", "faults", "fuzz", "notifications", "worker")
+# What waits for servers and processes, much of it until they have died or come back; the other
+# half is everything else.
+SLOW = ("e2e", "faults", "fuzz", "integration", "notifications", "worker")
 COVERED = 85
 # More than this is no matter of patience, and not tried again.
 TRIED_AGAIN = 10
