@@ -14,6 +14,7 @@ from app.db.session import Database
 from app.queueing.retention import delete_unused_objects
 from app.storage.base import ObjectStore
 from app.storage.writing import PART_BYTES, write_stream
+from app.usage.service import UsageLimits
 from tests.support.people import People
 from tests.support.storage import has_parts, stored_keys
 
@@ -92,6 +93,7 @@ async def test_parts_of_a_process_that_was_killed(
             session,
             principal,
             settings,
+            UsageLimits(database, settings),
             filename="talk.mp4",
             content_type="video/mp4",
             size_bytes=None,
