@@ -154,6 +154,7 @@ class JobWriter:
         self._live_seconds = live_seconds
         self._max_queued = max_queued
         self._queues: dict[UUID, _Queue] = {}
+        self._tasks: set[asyncio.Task[None]] = set()  # the loop itself does not hold on to them
 
     async def start(self) -> None:
         """Get ready; the database may still be away."""
@@ -180,10 +181,11 @@ class JobWriter:
             queue = self._queues[principal.user_id] = _Queue()
         future: asyncio.Future[JobRow] = asyncio.get_running_loop().create_future()
         queue.waiting.append((draft, future))
-        if len(queue.writing) < min(_STATEMENTS, math.ceil(len(queue.waiting) / _BATCH)):
+        if queue.writers < min(_STATEMENTS, math.ceil(len(queue.waiting) / _BATCH)):
+            queue.writers += 1
             task = asyncio.create_task(self._write_all(principal, queue))
-            queue.writing.add(task)
-            task.add_done_callback(queue.writing.discard)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         return await future
 
     async def _write_all(self, principal: Principal, queue: "_Queue") -> None:
@@ -191,7 +193,9 @@ class JobWriter:
             batch = queue.waiting[:_BATCH]
             del queue.waiting[:_BATCH]
             await self._write_batch(principal, queue, batch)
-        if len(queue.writing) == 1:
+        # In the same step as the last look, or what came in between would wait for ever.
+        queue.writers -= 1
+        if not queue.writers:
             del self._queues[principal.user_id]
 
     async def _write_batch(
@@ -257,10 +261,10 @@ _Waiting = tuple[Draft, asyncio.Future[JobRow]]
 
 @dataclass(slots=True)
 class _Queue:
-    """Jobs of one user: those that wait, and what writes them."""
+    """Jobs of one user that wait, and how many write them."""
 
     waiting: list[_Waiting] = field(default_factory=list)
-    writing: set[asyncio.Task[None]] = field(default_factory=set)
+    writers: int = 0
 
 
 def _fail(batch: Sequence[_Waiting], error: Exception) -> None:
