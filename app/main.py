@@ -1,6 +1,7 @@
 """The API process: `uvicorn app.main:app`. Wiring only."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -148,6 +149,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """The API with everything wired; nothing is connected before it starts."""
     settings = settings or get_settings()
     configure_logging(settings, "api")
+    # Asked once: FastAPI would ask with every request whether OpenTelemetry has been set up.
+    traced = any(name.startswith("OTEL_") for name in os.environ)
     app = FastAPIOffline(
         title="Pipeline 3D",
         version=__version__,
@@ -156,6 +159,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         openapi_tags=_TAGS,
         redirect_slashes=False,
         license_info={"name": "MIT", "identifier": "MIT"},
+        telemetry={"tracing": traced, "metrics": traced, "logs": traced},
     )
     app.state.settings = settings
     app.state.readiness_lock = asyncio.Lock()

@@ -58,7 +58,7 @@ def bare_server(stack: BenchStack) -> Iterator[int]:
     service = Service(
         "bare",
         [
-            *(sys.executable, "-m", "uvicorn", "bare:app", "--no-access-log"),
+            *(sys.executable, "-m", "uvicorn", "bare:app", "--no-access-log", "--no-proxy-headers"),
             *("--host", ports.HOST, "--port", str(port), "--log-level", "warning"),
         ],
         env={**os.environ, "BARE_DSN": stack.dsn},

@@ -39,7 +39,8 @@ def _is_registered(redis_url: str, pid: int) -> bool:
 
 def api(settings: Mapping[str, str], port: int, logs: Path) -> Service:
     """The HTTP API; ready when every server behind it answers."""
-    arguments = ["--host", HOST, "--port", str(port)]
+    # Which proxies to believe is said by TRUSTED_PROXIES alone.
+    arguments = ["--host", HOST, "--port", str(port), "--no-proxy-headers"]
     return Service(
         "api",
         [sys.executable, "-m", "uvicorn", "app.main:app", *arguments],

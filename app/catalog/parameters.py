@@ -4,12 +4,11 @@ A property of `"format": "upload"` names an object that the client has uploaded.
 `x-accept` (media types by magic bytes), `x-max-bytes` and, for pictures, `x-max-pixels`.
 """
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import jsonschema
 from jsonschema import Draft202012Validator
@@ -40,9 +39,15 @@ class UploadParameter:
         return f"/input_params/{self.name}"
 
 
-@lru_cache(maxsize=256)
-def _validator(schema_json: str) -> Draft202012Validator:
-    return Draft202012Validator(json.loads(schema_json))
+_validators: WeakKeyDictionary[Model, Draft202012Validator] = WeakKeyDictionary()
+
+
+def _validator(model: Model) -> Draft202012Validator:
+    """Made once for a model that is kept, however many jobs are checked against it."""
+    validator = _validators.get(model)
+    if validator is None or validator.schema is not model.parameters:
+        validator = _validators[model] = Draft202012Validator(model.parameters)
+    return validator
 
 
 def check_schema(schema: dict[str, Any]) -> None:
@@ -90,8 +95,7 @@ def complete_parameters(model: Model, given: dict[str, Any]) -> dict[str, Any]:
         )
     problems = list(_unstorable(given, "/input_params"))
     if not problems:
-        validator = _validator(json.dumps(model.parameters, sort_keys=True))
-        for error in validator.iter_errors(given):
+        for error in _validator(model).iter_errors(given):
             problems.append({"pointer": _pointer(error, model), "detail": _explain(error, model)})
             if len(problems) >= _MAX_ERRORS:
                 break

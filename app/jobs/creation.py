@@ -7,6 +7,7 @@ before and may have changed since: the model's revision, the uploads and the ide
 
 import asyncio
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +24,9 @@ from app.db.signals import Channel, Signal, Signals
 from app.jobs.rows import JOB_COLUMNS, JobRow
 
 _CONNECTIONS = 8
-_BATCH = 64
+# Of one user: while Postgres writes some, this process can check others and answer for others.
+_BATCH = 8
+_STATEMENTS = 2
 
 # First the user's use is locked, so that no two statements find room for the same job; an update of
 # it by a trigger, from whatever else queues jobs, is waited for and seen.
@@ -134,7 +137,8 @@ class JobWriter:
     """Writes new jobs; one of each process.
 
     A user's jobs that arrive while a statement with others of the same user is under way go into
-    that user's next one. No user waits for another's.
+    that user's next one; where many arrive at once, a second statement is sent beside the first.
+    No user waits for another's.
 
     Args:
         dsn: a `postgresql://` URL, as asyncpg takes it.
@@ -149,8 +153,8 @@ class JobWriter:
         self._signals = signals
         self._live_seconds = live_seconds
         self._max_queued = max_queued
-        self._waiting: dict[UUID, list[tuple[Draft, asyncio.Future[JobRow]]]] = {}
-        self._writing: set[asyncio.Task[None]] = set()
+        self._queues: dict[UUID, _Queue] = {}
+        self._tasks: set[asyncio.Task[None]] = set()  # the loop itself does not hold on to them
 
     async def start(self) -> None:
         """Get ready; the database may still be away."""
@@ -172,27 +176,30 @@ class JobWriter:
         Raises:
             asyncpg.PostgresError, asyncpg.InterfaceError, OSError: the database is away or busy.
         """
+        queue = self._queues.get(principal.user_id)
+        if queue is None:
+            queue = self._queues[principal.user_id] = _Queue()
         future: asyncio.Future[JobRow] = asyncio.get_running_loop().create_future()
-        user_id = principal.user_id
-        if user_id in self._waiting:
-            self._waiting[user_id].append((draft, future))
-        else:
-            self._waiting[user_id] = [(draft, future)]
-            task = asyncio.create_task(self._write_all(principal))
-            self._writing.add(task)
-            task.add_done_callback(self._writing.discard)
+        queue.waiting.append((draft, future))
+        if queue.writers < min(_STATEMENTS, math.ceil(len(queue.waiting) / _BATCH)):
+            queue.writers += 1
+            task = asyncio.create_task(self._write_all(principal, queue))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         return await future
 
-    async def _write_all(self, principal: Principal) -> None:
-        waiting = self._waiting[principal.user_id]
-        while waiting:
-            batch = waiting[:_BATCH]
-            del waiting[:_BATCH]
-            await self._write_batch(principal, batch)
-        del self._waiting[principal.user_id]
+    async def _write_all(self, principal: Principal, queue: "_Queue") -> None:
+        while queue.waiting:
+            batch = queue.waiting[:_BATCH]
+            del queue.waiting[:_BATCH]
+            await self._write_batch(principal, queue, batch)
+        # In the same step as the last look, or what came in between would wait for ever.
+        queue.writers -= 1
+        if not queue.writers:
+            del self._queues[principal.user_id]
 
     async def _write_batch(
-        self, principal: Principal, batch: Sequence[tuple[Draft, asyncio.Future[JobRow]]]
+        self, principal: Principal, queue: "_Queue", batch: "Sequence[_Waiting]"
     ) -> None:
         try:
             rows = await self._execute(principal, [draft for draft, _ in batch])
@@ -201,12 +208,11 @@ class JobWriter:
                 _fail(batch, error)
             else:  # one of them; it must not fail the others
                 for one in batch:
-                    await self._write_batch(principal, [one])
+                    await self._write_batch(principal, queue, [one])
         except TimeoutError as error:
             # Those behind them would only wait as long again.
-            behind = self._waiting[principal.user_id]
-            _fail([*batch, *behind], error)
-            behind.clear()
+            _fail([*batch, *queue.waiting], error)
+            queue.waiting.clear()
         except Exception as error:  # noqa: BLE001  (those who asked say so)
             _fail(batch, error)
         else:
@@ -250,7 +256,18 @@ class JobWriter:
         return rows
 
 
-def _fail(batch: Sequence[tuple[Draft, asyncio.Future[JobRow]]], error: Exception) -> None:
+_Waiting = tuple[Draft, asyncio.Future[JobRow]]
+
+
+@dataclass(slots=True)
+class _Queue:
+    """Jobs of one user that wait, and how many write them."""
+
+    waiting: list[_Waiting] = field(default_factory=list)
+    writers: int = 0
+
+
+def _fail(batch: Sequence[_Waiting], error: Exception) -> None:
     for _, future in batch:
         if not future.done():
             future.set_exception(error)

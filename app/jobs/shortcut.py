@@ -6,7 +6,6 @@ the routes would, at a fraction of the cost (docs/decisions/0009 and 0010); all 
 wrong, is left to them.
 """
 
-import json
 import re
 from collections.abc import Iterable
 from uuid import UUID
@@ -89,8 +88,8 @@ class JobShortcuts:
     async def _create(self, headers: _Headers, scope: Scope, receive: Receive, send: Send) -> None:
         message = await receive()
         try:
-            request = JobIn.model_validate(json.loads(message["body"]))
-        except (KeyError, ValueError, RecursionError):
+            request = JobIn.model_validate_json(message["body"])
+        except (KeyError, ValueError):
             await self.app(scope, _with(message, receive), send)  # the route says what is wrong
             return
         state = scope["app"].state

@@ -136,7 +136,7 @@ class Submission:
         origin = _Origin(
             context,
             require_worker,
-            *_key_and_hash(idempotency_key, fingerprint or request.model_dump(mode="json")),
+            *_key_and_hash(idempotency_key, lambda: fingerprint or request.model_dump(mode="json")),
             may_cache=request.cache,
         )
         principal.require(Permission.CREATE_JOBS)
@@ -172,7 +172,7 @@ class Submission:
         origin = _Origin(
             context,
             require_worker,
-            *_key_and_hash(idempotency_key, {"reproduces": str(job_id)}),
+            *_key_and_hash(idempotency_key, lambda: {"reproduces": str(job_id)}),
             reproduces=job_id,
         )
         principal.require(Permission.CREATE_JOBS)
@@ -325,12 +325,14 @@ class _Origin:
     may_cache: bool = False
 
 
-def _key_and_hash(key: str | None, request: Any) -> tuple[str | None, str | None]:
+def _key_and_hash(
+    key: str | None, request: Callable[[], dict[str, Any]]
+) -> tuple[str | None, str | None]:
     """The idempotency key and, with one, the SHA-256 of the request's canonical JSON.
 
     By that a repeat is known to be the same.
     """
     if key is None:
         return None, None
-    canonical = json.dumps(request, sort_keys=True, separators=(",", ":"))
+    canonical = json.dumps(request(), sort_keys=True, separators=(",", ":"))
     return key, hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()

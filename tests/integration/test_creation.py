@@ -181,6 +181,22 @@ async def test_one_that_cannot_be_written_fails_alone(
     assert (await count_rows(database))["jobs"] == 4
 
 
+async def test_none_of_many_at_once_is_forgotten(
+    principal: Principal, database: Database, app: FastAPI
+) -> None:
+    """Each is answered, whenever it comes while statements with others begin and end."""
+    known = await KnownModels(database).read(MODEL)
+    writer: JobWriter = app.state.job_writer
+
+    async def ask(times: int) -> None:
+        for _ in range(times):
+            await writer.write(principal, Draft(known, {}, "a teapot", "request", "trace"))
+
+    async with asyncio.timeout(120):
+        await asyncio.gather(*(ask(100) for _ in range(17)))
+    assert not writer._queues
+
+
 async def test_nobody_waits_for_ever_for_a_connection(
     people: People, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
