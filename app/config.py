@@ -22,6 +22,14 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 PLACEHOLDER = "change-me"
 """The value of secrets in `.env.example`; refused outside development."""
 
+MAX_ACTIVE_JOBS = 1000
+"""The most active jobs that one user may be allowed: looking for a free place tries each."""
+
+MAX_QUOTA = 2**63 - 1
+"""What a column of Postgres holds."""
+
+_Quota = Annotated[int, Field(ge=0, le=MAX_QUOTA)]
+
 
 class Environment(StrEnum):
     """Where the process runs. Anything but development refuses placeholder secrets."""
@@ -87,14 +95,14 @@ class Settings(BaseSettings):
     rate_limit_redis_seconds: float = Field(default=0.1, gt=0, le=10)
 
     # Of these, too, but for the active jobs of a user.
-    max_active_jobs_per_organisation: int = Field(default=0, ge=0)
-    max_queued_jobs_per_user: int = Field(default=1000, ge=0)
-    max_queued_jobs_per_organisation: int = Field(default=0, ge=0)
-    max_storage_bytes_per_user: int = Field(default=0, ge=0)
-    max_storage_bytes_per_organisation: int = Field(default=0, ge=0)
-    max_gpu_seconds_per_user: int = Field(default=0, ge=0)
-    max_gpu_seconds_per_organisation: int = Field(default=0, ge=0)
-    max_active_jobs_per_user: int = Field(default=5, ge=1, le=1000)
+    max_active_jobs_per_organisation: _Quota = 0
+    max_queued_jobs_per_user: _Quota = 1000
+    max_queued_jobs_per_organisation: _Quota = 0
+    max_storage_bytes_per_user: _Quota = 0
+    max_storage_bytes_per_organisation: _Quota = 0
+    max_gpu_seconds_per_user: _Quota = 0
+    max_gpu_seconds_per_organisation: _Quota = 0
+    max_active_jobs_per_user: int = Field(default=5, ge=1, le=MAX_ACTIVE_JOBS)
     lease_seconds: float = Field(default=60, gt=0)
     heartbeat_seconds: float = Field(default=10, gt=0)
     retry_base_seconds: float = Field(default=30, ge=0)

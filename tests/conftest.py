@@ -3,7 +3,6 @@
 Every test has its own users and empty tables; servers and the API live as long as the session.
 """
 
-import asyncio
 import json
 import os
 import subprocess
@@ -13,7 +12,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from redis import Redis
 from sqlalchemy import text
@@ -26,6 +24,7 @@ from app.queueing.dispatcher import Dispatcher
 from app.queueing.rq_queue import RqQueues
 from app.storage.base import ObjectStore
 from devstack.servers import PostgresServer, RedisServer, S3Server
+from tests.support.apps import serving
 from tests.support.people import People
 from tests.support.runs import Stage
 from tests.support.worker import FakeWorker
@@ -115,16 +114,8 @@ async def app(settings: Settings, migrated: None) -> AsyncIterator[FastAPI]:
 @pytest.fixture(scope="session")
 async def api_url(app: FastAPI) -> AsyncIterator[str]:
     """The API on a real port; its life is `app`'s."""
-    server = uvicorn.Server(
-        uvicorn.Config(app, host="127.0.0.1", port=0, lifespan="off", log_config=None)
-    )
-    running = asyncio.create_task(server.serve())
-    while not server.started:
-        assert not running.done(), running.exception()
-        await asyncio.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    await running
+    async with serving(app) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """The people of an organisation, as its admins manage them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -116,6 +116,22 @@ async def change_user(session: AsyncSession, actor: Actor, user: User, changes: 
     return locked
 
 
+def set_quotas(
+    session: AsyncSession, actor: Actor, user: User, quotas: Mapping[str, int | None]
+) -> None:
+    """Give a user quotas of their own, or take them back.
+
+    Args:
+        session: the transaction.
+        actor: who does it.
+        user: whose they are.
+        quotas: by column, such as `max_queued_jobs`; None for what the setting says.
+    """
+    for column, limit in quotas.items():
+        setattr(user, column, limit)
+    _record(session, actor, Action.USER_CHANGED, user, **quotas)
+
+
 async def _require_an_admin_left(session: AsyncSession, user: User, changes: Changes) -> None:
     is_admin = user.role == Role.ADMIN and user.is_active
     stays_admin = changes.role in {None, Role.ADMIN} and changes.is_active is not False
@@ -145,7 +161,9 @@ async def _change_activity(
     _record(session, actor, Action.USER_DEACTIVATED, user)
 
 
-def _record(session: AsyncSession, actor: Actor, action: Action, user: User, **data: str) -> None:
+def _record(
+    session: AsyncSession, actor: Actor, action: Action, user: User, **data: str | int | None
+) -> None:
     record(
         session,
         actor,

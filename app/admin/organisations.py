@@ -6,40 +6,56 @@ import typer
 from sqlalchemy import func, select
 
 from app.accounts.names import Label
-from app.accounts.repository import find_organisation
 from app.accounts.service import create_organisation
 from app.accounts.tables import Organisation, User
-from app.admin.shell import checked, fail, operator, print_table, run
+from app.admin.quotas import (
+    DEFAULT,
+    ActiveJobs,
+    GpuSeconds,
+    QueuedJobs,
+    StorageBytes,
+    chosen,
+    own_quotas,
+    print_quotas,
+)
+from app.admin.shell import checked, fail, operator, print_facts, print_table, run
+from app.admin.users import find_organisation
 from app.audit.service import Action, record
 from app.config import Settings
 from app.db.session import Database
+from app.usage.quotas import Owner
+from app.usage.repository import find_usage
+from app.usage.service import quotas_of
 
 commands = typer.Typer(help="Organisations: the tenants of the platform.", no_args_is_help=True)
 
 
 @commands.command("list")
 def list_all() -> None:
-    """List every organisation with the number of its users."""
+    """List every organisation with the number of its users and the quotas it has been set."""
 
-    async def read(database: Database, _: Settings) -> list[tuple[object, ...]]:
+    async def read(database: Database, _: Settings) -> list[tuple[Organisation, int]]:
         async with database.transaction() as session:
             rows = await session.execute(
-                select(
-                    Organisation.id,
-                    Organisation.name,
-                    func.count(User.id),
-                    Organisation.runs_platform,
-                    Organisation.created_at,
-                )
+                select(Organisation, func.count(User.id))
                 .outerjoin(User, User.organisation_id == Organisation.id)
                 .group_by(Organisation.id)
                 .order_by(Organisation.id)
             )
-            return [tuple(row) for row in rows]
+            return [(row[0], row[1]) for row in rows]
 
-    rows = run(read)
-    shown = [(*row[:3], "yes" if row[3] else "", f"{row[4]:%Y-%m-%d}") for row in rows]
-    print_table(["id", "name", "users", "runs platform", "created"], shown)
+    print_table(
+        ["id", "name", "users", "runs platform", "created", "quotas set"],
+        [
+            (
+                *(organisation.id, organisation.name, users),
+                "yes" if organisation.runs_platform else "",
+                f"{organisation.created_at:%Y-%m-%d}",
+                own_quotas(organisation),
+            )
+            for organisation, users in run(read)
+        ],
+    )
 
 
 @commands.command()
@@ -62,47 +78,64 @@ def create(name: Annotated[str, typer.Argument(callback=checked(Label))]) -> Non
     typer.echo(f"Created the organisation {name} ({run(make).id}).")
 
 
-_DEFAULT = -1
-_Limit = typer.Option(min=_DEFAULT, help="0 is no limit; -1 is what the setting says.")
+@commands.command()
+def show(name: Annotated[str, typer.Argument(callback=checked(Label))]) -> None:
+    """Show an organisation's retention, and its quotas with what is used of them."""
+
+    async def read(database: Database, settings: Settings) -> None:
+        async with database.transaction() as session:
+            organisation = await find_organisation(session, name)
+            members = await session.scalars(
+                select(User.id).where(User.organisation_id == organisation.id)
+            )
+            ids = members.all()
+            # Whichever member's row: each has the sums of all of them.
+            quotas = quotas_of(await find_usage(session, settings, ids[0])) if ids else None
+        kept = organisation.retention_days
+        print_facts(
+            [
+                ("id", organisation.id),
+                ("name", organisation.name),
+                ("users", len(ids)),
+                ("files are kept", "as each model says" if kept is None else f"{kept} days"),
+                ("runs platform", "yes" if organisation.runs_platform else "no"),
+                ("created", f"{organisation.created_at:%Y-%m-%d}"),
+            ]
+        )
+        print_quotas(organisation, Owner.ORGANISATION, quotas, settings)
+
+    run(read)
 
 
 @commands.command("set")
-def change(  # noqa: PLR0917
+def change(
     name: Annotated[str, typer.Argument(callback=checked(Label))],
+    *,
     retention_days: Annotated[
         int | None,
         typer.Option(
-            min=_DEFAULT, max=36_500, help="Days that files are kept; -1 is what the model says."
+            min=DEFAULT, max=36_500, help="Days that files are kept; -1 is what the model says."
         ),
     ] = None,
-    max_active_jobs: Annotated[int | None, _Limit] = None,
-    max_queued_jobs: Annotated[int | None, _Limit] = None,
-    max_storage_bytes: Annotated[int | None, _Limit] = None,
-    max_gpu_seconds: Annotated[int | None, _Limit] = None,
+    max_active_jobs: ActiveJobs = None,
+    max_queued_jobs: QueuedJobs = None,
+    max_storage_bytes: StorageBytes = None,
+    max_gpu_seconds: GpuSeconds = None,
 ) -> None:
     """Change how long an organisation's files are kept, and how much it may use."""
     if retention_days == 0:
         fail("Files are kept for one day at least. Give --retention-days 1 or more, or -1.")
-    given = {
-        "retention_days": retention_days,
-        "max_active_jobs": max_active_jobs,
-        "max_queued_jobs": max_queued_jobs,
-        "max_storage_bytes": max_storage_bytes,
-        "max_gpu_seconds": max_gpu_seconds,
-    }
-    values = {
-        key: None if value == _DEFAULT else value
-        for key, value in given.items()
-        if value is not None
-    }
-    if not values:
-        fail("Nothing to change: give one of the options.")
+    values = chosen(
+        retention_days=retention_days,
+        max_active_jobs=max_active_jobs,
+        max_queued_jobs=max_queued_jobs,
+        max_storage_bytes=max_storage_bytes,
+        max_gpu_seconds=max_gpu_seconds,
+    )
 
-    async def write(database: Database, _: Settings) -> bool:
+    async def write(database: Database, _: Settings) -> None:
         async with database.transaction() as session:
             organisation = await find_organisation(session, name)
-            if organisation is None:
-                return False
             for key, value in values.items():
                 setattr(organisation, key, value)
             record(
@@ -113,8 +146,6 @@ def change(  # noqa: PLR0917
                 target_id=organisation.id,
                 data=values,
             )
-            return True
 
-    if not run(write):
-        fail(f"There is no organisation {name}. `organisations list` shows them.")
+    run(write)
     typer.echo(f"Changed the organisation {name}.")

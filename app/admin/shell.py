@@ -109,6 +109,15 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> No
         typer.echo("  ".join(cells).rstrip())
 
 
+def print_facts(facts: Iterable[tuple[str, object]]) -> None:
+    """Print what is known of one thing, a line for each fact; then an empty line."""
+    lines = list(facts)
+    width = max(len(name) for name, _ in lines)
+    for name, value in lines:
+        typer.echo(f"{name.ljust(width)}  {_cell(value)}".rstrip())
+    typer.echo()
+
+
 def _cell(value: object) -> str:
     text = "" if value is None else str(value)
     # What users have named must not move the cursor of whoever looks.

@@ -12,19 +12,32 @@ from app.accounts.names import Email, Username
 from app.accounts.passwords import hash_password
 from app.accounts.roles import Role
 from app.accounts.tables import Organisation, User
-from app.accounts.users import Changes, change_user, create_member
+from app.accounts.users import Changes, change_user, create_member, set_quotas
+from app.admin.quotas import (
+    DEFAULT,
+    GpuSeconds,
+    QueuedJobs,
+    StorageBytes,
+    chosen,
+    own_quotas,
+    print_quotas,
+)
 from app.admin.shell import (
     PasswordOnStdin,
     checked,
     chosen_password,
     fail,
     operator,
+    print_facts,
     print_table,
     run,
 )
-from app.config import Settings
+from app.config import MAX_ACTIVE_JOBS, Settings
 from app.db.session import Database
 from app.initial_data import FIRST_ORGANISATION
+from app.usage.quotas import Owner
+from app.usage.repository import find_usage
+from app.usage.service import quotas_of
 
 commands = typer.Typer(help="Users: create, list, change.", no_args_is_help=True)
 
@@ -56,7 +69,7 @@ async def find_organisation(session: AsyncSession, name: str) -> Organisation:
 
 @commands.command("list")
 def list_all(organisation: OrganisationName = None) -> None:
-    """List users, of all organisations or of one."""
+    """List users, of all organisations or of one, with the quotas they have been set."""
 
     async def read(database: Database, _: Settings) -> list[tuple[User, str]]:
         async with database.transaction() as session:
@@ -67,15 +80,41 @@ def list_all(organisation: OrganisationName = None) -> None:
             return [(row[0], row[1]) for row in await session.execute(query)]
 
     print_table(
-        ["id", "user name", "e-mail", "role", "organisation", "active", "created"],
+        ["id", "user name", "e-mail", "role", "organisation", "active", "created", "quotas set"],
         [
             (
                 *(user.id, user.username, user.email, user.role, name),
                 *("yes" if user.is_active else "no", f"{user.created_at:%Y-%m-%d}"),
+                own_quotas(user),
             )
             for user, name in run(read)
         ],
     )
+
+
+@commands.command()
+def show(username: Name) -> None:
+    """Show a user, and their quotas with what is used of them."""
+
+    async def read(database: Database, settings: Settings) -> None:
+        async with database.transaction() as session:
+            user = await find_user(session, username)
+            organisation = await session.get_one(Organisation, user.organisation_id)
+            quotas = quotas_of(await find_usage(session, settings, user.id))
+        print_facts(
+            [
+                ("id", user.id),
+                ("user name", user.username),
+                ("e-mail", user.email),
+                ("role", user.role),
+                ("organisation", organisation.name),
+                ("active", "yes" if user.is_active else "no"),
+                ("created", f"{user.created_at:%Y-%m-%d}"),
+            ]
+        )
+        print_quotas(user, Owner.USER, quotas, settings)
+
+    run(read)
 
 
 @commands.command()
@@ -130,6 +169,45 @@ def set_role(username: Name, role: Annotated[Role, typer.Argument()]) -> None:
     """Give a user another role, at once."""
     user = _change(username, Changes(role=role))
     typer.echo(f"{user.username} is {user.role} now.")
+
+
+@commands.command("set")
+def change(
+    username: Name,
+    *,
+    max_active_jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=DEFAULT,
+            max=MAX_ACTIVE_JOBS,
+            metavar="NUMBER",
+            help=f"Jobs dispatched or running: 1 to {MAX_ACTIVE_JOBS}, -1 what the setting says.",
+        ),
+    ] = None,
+    max_queued_jobs: QueuedJobs = None,
+    max_storage_bytes: StorageBytes = None,
+    max_gpu_seconds: GpuSeconds = None,
+) -> None:
+    """Change how much a user may use, at once; what was left out stays."""
+    if max_active_jobs == 0:
+        fail(
+            f"A user has 1 to {MAX_ACTIVE_JOBS} active jobs, or -1 for what the setting says. "
+            "`users deactivate` lets somebody do nothing more."
+        )
+    values = chosen(
+        max_active_jobs=max_active_jobs,
+        max_queued_jobs=max_queued_jobs,
+        max_storage_bytes=max_storage_bytes,
+        max_gpu_seconds=max_gpu_seconds,
+    )
+
+    async def write(database: Database, _: Settings) -> User:
+        async with database.transaction() as session:
+            user = await find_user(session, username)
+            set_quotas(session, operator(), user, values)
+            return user
+
+    typer.echo(f"Changed the user {run(write).username}.")
 
 
 @commands.command()

@@ -36,7 +36,7 @@ class AuditFilters(BaseModel):
     )
     actor_id: UUID | None = Field(default=None, description="the user who did it")
     target_id: UUID | None = Field(
-        default=None, description="the user, key, session or job that it was done to"
+        default=None, description="the user, key, session, job or webhook that it was done to"
     )
     address: str | None = Field(default=None, max_length=45, pattern=r"^[0-9a-fA-F.:]+$")
     created_after: Moment | None = None

@@ -36,7 +36,15 @@ class Action(StrEnum):
     KEY_ROTATED = "key.rotated"
     KEY_REVOKED = "key.revoked"
     FILE_LINKED = "file.linked"
+    WEBHOOK_CREATED = "webhook.created"
+    WEBHOOK_CHANGED = "webhook.changed"
+    WEBHOOK_DELETED = "webhook.deleted"
+    WEBHOOK_SECRET_ROTATED = "webhook.secret_rotated"  # noqa: S105
+    WEBHOOK_DISABLED = "webhook.disabled"
+    CALLBACK_SECRET_ROTATED = "callbacks.secret_rotated"  # noqa: S105
+    PREFERENCES_CHANGED = "notifications.changed"
     JOB_REDRIVEN = "job.redriven"
+    TRAIL_PURGED = "audit.purged"
 
 
 def record(
@@ -55,7 +63,7 @@ def record(
         actor: who.
         action: what.
         organisation_id: whose audit trail it belongs to; None for nobody's.
-        target_id: the user, key, session or job that it was done to.
+        target_id: the user, key, session, job or webhook that it was done to.
         data: what else is worth knowing; never a secret.
     """
     session.add(

@@ -29,7 +29,7 @@ class AuditEvent(Base):
     actor_id: Mapped[UUID | None] = mapped_column(doc="the user, if it was one")
     actor_name: Mapped[str]
     credential_id: Mapped[UUID | None] = mapped_column(doc="the key or session that was used")
-    target_id: Mapped[UUID | None] = mapped_column(doc="the user, key, session or job")
+    target_id: Mapped[UUID | None] = mapped_column(doc="the user, key, session, job or webhook")
     data: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     address: Mapped[str | None]
     request_id: Mapped[str | None]

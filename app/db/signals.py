@@ -80,9 +80,13 @@ class Signals:
         self._tasks = []
 
     def send(self, signal: Signal) -> None:
-        """Send soon; equal signals that wait together are sent once."""
+        """Send soon; equal signals that wait together are sent once.
+
+        This process calls back at once: a key that it revokes is refused before it says so.
+        """
         self._outbox.add(signal)
         self._outbox_filled.set()
+        self._call_back(signal.channel, signal.payload)
 
     async def flush(self) -> None:
         """Send what waits, in a process that has not called `start`: a command about to end.
@@ -95,7 +99,7 @@ class Signals:
                 await self._send_batch(connection)
 
     def on(self, channel: Channel, callback: Callable[[str], None]) -> None:
-        """Call back with the payload of every signal of a channel."""
+        """Call back with the payload of every signal of a channel; twice with one of our own."""
         self._callbacks.append((channel, callback))
 
     @contextlib.contextmanager
@@ -116,8 +120,11 @@ class Signals:
         for key in ((name, payload), (name, None)):
             for event in self._waiting.get(key, ()):
                 event.set()
+        self._call_back(name, payload)
+
+    def _call_back(self, channel: Channel, payload: str) -> None:
         for wanted, callback in self._callbacks:
-            if wanted == name:
+            if wanted is channel:
                 callback(payload)
 
     def _wake_everybody(self) -> None:

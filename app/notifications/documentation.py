@@ -19,9 +19,15 @@ _HEADERS = {
     "{webhook-timestamp}.{body}` with your secret; for a day after a rotation two of them, parted "
     "by a space",
 }
+_BUSY = {
+    "description": "It is sent again by the schedule, or after `Retry-After` (seconds or a date, "
+    "of a day at most) if that is later"
+}
 _RESPONSES = {
     "2XX": {"description": "Within 15 seconds: it is not sent again"},
     "410": {"description": "You want no more: the webhook is disabled at once"},
+    "429": _BUSY,
+    "503": _BUSY,
     "default": {"description": "Anything else, or no answer: it is sent again, for about a day"},
 }
 

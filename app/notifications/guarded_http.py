@@ -44,6 +44,8 @@ class HttpAnswer:
     status: int
     start: bytes
     """The body, or at least the first 64 KiB of it."""
+    retry_after: str | None = None
+    """The header of that name, as it came."""
 
 
 class Resolver:
@@ -164,4 +166,6 @@ class GuardedHttp:
                 start += chunk
                 if len(start) >= MAX_ANSWER_BYTES:
                     break
-            return HttpAnswer(answer.status, start[:MAX_ANSWER_BYTES])
+            asked = [value for name, value in answer.headers if name.lower() == b"retry-after"]
+            retry_after = asked[0].decode("latin-1") if asked else None
+            return HttpAnswer(answer.status, start[:MAX_ANSWER_BYTES], retry_after)

@@ -11,12 +11,12 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import bindparam, delete, func, insert, literal, select, text, update
+from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.accounts.tables import User
-from app.notifications.events import TEST, WEBHOOK_DISABLED
+from app.notifications.disabling import disable_by_itself
+from app.notifications.events import TEST
 from app.notifications.signing import SecretOf
 from app.notifications.tables import (
     MAX_TRIES,
@@ -29,6 +29,9 @@ from app.notifications.tables import (
 
 WAITS_SECONDS = (5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600, 10 * 3600)
 """After the first try, the second …: what the Standard Webhooks specification proposes."""
+
+LONGEST_ASKED_SECONDS = 24 * 3600.0
+"""A receiver that asks for a longer wait waits so long: it may have meant something else."""
 
 LEASE_SECONDS = 60.0
 """Several times what a try may take."""
@@ -119,6 +122,8 @@ class Outcome:
     """Another try would be in vain."""
     gone: bool = False
     """The receiver asks never to be called again."""
+    retry_after: float = 0.0
+    """Seconds for which the receiver asks not to be called."""
 
 
 async def claim_due(
@@ -170,11 +175,17 @@ async def claim_due(
     ]
 
 
-def wait_before_next(tries_left: int) -> float | None:
-    """Seconds until the next try, a little spread out; None if there is none."""
+def wait_before_next(tries_left: int, asked: float = 0.0) -> float | None:
+    """Seconds until the next try, a little spread out; None if there is none.
+
+    Args:
+        tries_left: how many there still are.
+        asked: how long the receiver asks for; the schedule's wait if that is longer.
+    """
     if tries_left <= 0:
         return None
-    wait = WAITS_SECONDS[len(WAITS_SECONDS) - min(tries_left, len(WAITS_SECONDS))]
+    scheduled = WAITS_SECONDS[len(WAITS_SECONDS) - min(tries_left, len(WAITS_SECONDS))]
+    wait = max(scheduled, min(asked, LONGEST_ASKED_SECONDS))
     return wait * random.uniform(1, 1 + _JITTER)  # noqa: S311  (no secret)
 
 
@@ -191,7 +202,7 @@ async def record(
         "answer_start": outcome.answer_start,
         "error": outcome.error,
     }
-    wait = None if outcome.final else wait_before_next(delivery.tries_left)
+    wait = None if outcome.final else wait_before_next(delivery.tries_left, outcome.retry_after)
     if outcome.error is None:
         values |= {"status": DeliveryStatus.DELIVERED.value, "finished_at": func.now()}
     elif wait is None:
@@ -252,57 +263,10 @@ async def _note_failure(
     if webhook is None:
         return
     if outcome.gone:
-        await disable(session, webhook_id, "The receiver answered 410 Gone.")
+        await disable_by_itself(session, webhook_id, "The receiver answered 410 Gone.")
     elif webhook.long and webhook.failures >= MAX_TRIES:
-        await disable(session, webhook_id, f"Every try has failed for days: {outcome.error}")
-
-
-async def disable(
-    session: AsyncSession, webhook_id: UUID, reason: str, *, tell: bool = True
-) -> None:
-    """Disable a webhook, give up what waits for it, and tell its owner by e-mail if possible."""
-    webhook = await session.get_one(
-        Webhook, webhook_id, with_for_update=True, populate_existing=True
-    )
-    webhook.disabled_at = func.now()
-    webhook.disabled_reason = reason
-    await session.flush()
-    await session.execute(
-        update(Delivery)
-        .where(
-            Delivery.webhook_id == webhook_id,
-            Delivery.status == DeliveryStatus.PENDING.value,
-            Delivery.type != TEST,
-        )
-        .values(
-            status=DeliveryStatus.FAILED.value,
-            finished_at=func.now(),
-            error="The webhook was disabled before this could be delivered.",
-        )
-    )
-    if not tell:
-        return
-    notice = insert(Delivery).from_select(
-        ["id", "event_id", "channel", "type", "organisation_id", "user_id", "destination", "data"],
-        select(
-            func.uuidv7(),
-            func.uuidv7(),
-            literal(Channel.EMAIL.value),
-            literal(WEBHOOK_DISABLED),
-            User.organisation_id,
-            User.id,
-            literal(Channel.EMAIL.value),
-            bindparam(
-                "data",
-                {"webhook_id": str(webhook_id), "url": webhook.url, "reason": reason},
-                Delivery.data.type,
-            ),
-        )
-        .join(DeliveryChannel, DeliveryChannel.name == Channel.EMAIL.value)
-        .where(User.id == webhook.user_id, User.email.is_not(None)),
-        include_defaults=False,
-    )
-    await session.execute(notice)
+        reason = f"Every try has failed for days: {outcome.error}"
+        await disable_by_itself(session, webhook_id, reason)
 
 
 async def announce_channels(session: AsyncSession, *, email: bool) -> None:

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Query, status
 
 from app.accounts.dependencies import CurrentPrincipal
 from app.accounts.errors import ForbiddenError, NotAuthenticatedError
+from app.audit.dependencies import CurrentActor
 from app.db.session import SessionDependency
 from app.errors import InvalidRequestError
 from app.notifications import service
@@ -81,9 +82,10 @@ async def list_webhooks(
     summary="Create a webhook",
     responses=problem_responses(*_ANY_ERRORS, DestinationError, TooManyWebhooksError),
 )
-async def create_webhook(
+async def create_webhook(  # noqa: PLR0917
     body: WebhookIn,
     principal: CurrentPrincipal,
+    actor: CurrentActor,
     session: SessionDependency,
     settings: SettingsDependency,
     policy: _Policy,
@@ -92,7 +94,7 @@ async def create_webhook(
 
     The secret is not shown again. What the host's name leads to is checked with each delivery.
     """
-    webhook = await service.create_webhook(session, principal, body, policy)
+    webhook = await service.create_webhook(session, principal, actor, body, policy)
     secret = service.webhook_secret(webhook).reveal(settings.secret_key.get_secret_value())
     return NewWebhookOut.with_secret(webhook, secret)
 
@@ -144,15 +146,18 @@ async def get_webhook(
     summary="Change, disable or enable a webhook",
     responses=problem_responses(*_OF_WEBHOOK, InvalidRequestError, DestinationError),
 )
-async def change_webhook(
+async def change_webhook(  # noqa: PLR0917
     webhook_id: UUID,
     body: WebhookPatch,
     principal: CurrentPrincipal,
+    actor: CurrentActor,
     session: SessionDependency,
     policy: _Policy,
 ) -> WebhookOut:
     """What is left out stays as it is. Disabling gives up what still waits to be delivered."""
-    return WebhookOut.of(await service.change_webhook(session, principal, webhook_id, body, policy))
+    return WebhookOut.of(
+        await service.change_webhook(session, principal, actor, webhook_id, body, policy)
+    )
 
 
 @router.delete(
@@ -162,10 +167,10 @@ async def change_webhook(
     responses=problem_responses(*_OF_WEBHOOK),
 )
 async def delete_webhook(
-    webhook_id: UUID, principal: CurrentPrincipal, session: SessionDependency
+    webhook_id: UUID, principal: CurrentPrincipal, actor: CurrentActor, session: SessionDependency
 ) -> None:
     """Nothing more is sent to it."""
-    await service.delete_webhook(session, principal, webhook_id)
+    await service.delete_webhook(session, principal, actor, webhook_id)
 
 
 @router.post(
@@ -189,11 +194,12 @@ async def test_webhook(
 async def rotate_secret(
     webhook_id: UUID,
     principal: CurrentPrincipal,
+    actor: CurrentActor,
     session: SessionDependency,
     settings: SettingsDependency,
 ) -> SecretOut:
     """For a day every delivery is signed with the new secret and with the one before it."""
-    secret, now = await service.rotate_secret(session, principal, webhook_id)
+    secret, now = await service.rotate_secret(session, principal, actor, webhook_id)
     return SecretOut(
         secret=secret.reveal(settings.secret_key.get_secret_value()),
         previous_valid_until=now + OVERLAP,
@@ -256,23 +262,29 @@ async def get_preferences(
     responses=problem_responses(*_ANY_ERRORS, EmailUnavailableError),
 )
 async def set_preferences(
-    body: PreferencesIn, principal: CurrentPrincipal, session: SessionDependency
+    body: PreferencesIn,
+    principal: CurrentPrincipal,
+    actor: CurrentActor,
+    session: SessionDependency,
 ) -> PreferencesOut:
     """`off`, `failures` (when a job fails) or `all` (also when one succeeds)."""
-    await service.set_preferences(session, principal, body.email)
+    await service.set_preferences(session, principal, actor, body.email)
     email, available = await service.get_preferences(session, principal)
     return PreferencesOut(email=email, email_available=available)
 
 
 @preferences_router.post("/callback-secret", summary="Get a new secret for callbacks")
 async def rotate_callback_secret(
-    principal: CurrentPrincipal, session: SessionDependency, settings: SettingsDependency
+    principal: CurrentPrincipal,
+    actor: CurrentActor,
+    session: SessionDependency,
+    settings: SettingsDependency,
 ) -> SecretOut:
     """The secret that signs what the `callback_url` of your jobs is sent; it is shown only now.
 
     For a day the secret before it signs, too.
     """
-    secret, now = await service.rotate_callback_secret(session, principal)
+    secret, now = await service.rotate_callback_secret(session, principal, actor)
     return SecretOut(
         secret=secret.reveal(settings.secret_key.get_secret_value()),
         previous_valid_until=now + OVERLAP,

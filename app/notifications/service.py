@@ -14,10 +14,13 @@ from app.accounts.errors import ForbiddenError
 from app.accounts.principal import Principal
 from app.accounts.roles import Permission
 from app.accounts.tables import User
+from app.audit.actor import Actor
+from app.audit.service import Action
 from app.db.base import new_id
 from app.db.session import signal_after_commit
 from app.db.signals import Channel as SignalChannel
 from app.db.signals import Signal
+from app.notifications.disabling import disable
 from app.notifications.errors import (
     DeliveryNotFoundError,
     EmailUnavailableError,
@@ -25,7 +28,6 @@ from app.notifications.errors import (
     WebhookNotFoundError,
 )
 from app.notifications.events import TEST
-from app.notifications.outbox import disable
 from app.notifications.schemas import WebhookIn, WebhookPatch
 from app.notifications.signing import SecretOf
 from app.notifications.tables import (
@@ -38,6 +40,7 @@ from app.notifications.tables import (
     NotificationPreferences,
     Webhook,
 )
+from app.notifications.trail import record_of_own, record_of_webhook
 from app.notifications.urls import UrlPolicy, authority_of
 
 MAX_WEBHOOKS = 20
@@ -98,7 +101,11 @@ def _reach(
 
 
 async def create_webhook(
-    session: AsyncSession, principal: Principal, wanted: WebhookIn, policy: UrlPolicy
+    session: AsyncSession,
+    principal: Principal,
+    actor: Actor,
+    wanted: WebhookIn,
+    policy: UrlPolicy,
 ) -> Webhook:
     """Create a webhook that is told of the principal's own jobs from now on.
 
@@ -124,12 +131,14 @@ async def create_webhook(
     session.add(webhook)
     await session.flush()
     await session.refresh(webhook)
+    record_of_webhook(session, actor, Action.WEBHOOK_CREATED, webhook, events=webhook.events)
     return webhook
 
 
-async def change_webhook(
+async def change_webhook(  # noqa: PLR0917
     session: AsyncSession,
     principal: Principal,
+    actor: Actor,
     webhook_id: UUID,
     patch: WebhookPatch,
     policy: UrlPolicy,
@@ -141,6 +150,7 @@ async def change_webhook(
         DestinationError: the URL is not called from here.
     """
     webhook = await get_webhook(session, principal, webhook_id, lock=True)
+    before = _state(webhook)
     if patch.url is not None:
         url = policy.check(patch.url)
         webhook.url = str(url)
@@ -158,26 +168,44 @@ async def change_webhook(
         webhook.description = patch.description
     await session.flush()
     if patch.enabled is False and webhook.disabled_at is None:
-        await disable(session, webhook.id, "Its owner, or an admin, has disabled it.", tell=False)
+        await disable(session, webhook.id, "Its owner, or an admin, has disabled it.")
     elif patch.enabled:
         webhook.disabled_at = webhook.disabled_reason = webhook.failing_since = None
         webhook.failures = 0
         await session.flush()
     await session.refresh(webhook)
+    after = _state(webhook)
+    changed = [name for name in after if after[name] != before[name]]
+    if changed:
+        data = {"changed": changed, "enabled": after["enabled"]}
+        record_of_webhook(session, actor, Action.WEBHOOK_CHANGED, webhook, **data)
     return webhook
+
+
+def _state(webhook: Webhook) -> dict[str, object]:
+    return {
+        "url": webhook.url,
+        "events": list(webhook.events),
+        "description": webhook.description,
+        "enabled": webhook.disabled_at is None,
+    }
 
 
 def _unique(events: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(map(str, events)))
 
 
-async def delete_webhook(session: AsyncSession, principal: Principal, webhook_id: UUID) -> None:
+async def delete_webhook(
+    session: AsyncSession, principal: Principal, actor: Actor, webhook_id: UUID
+) -> None:
     """Delete a webhook; nothing more is sent to it, and its deliveries stay listed for a while.
 
     Raises:
         WebhookNotFoundError, ForbiddenError
     """
-    await session.delete(await get_webhook(session, principal, webhook_id, lock=True))
+    webhook = await get_webhook(session, principal, webhook_id, lock=True)
+    record_of_webhook(session, actor, Action.WEBHOOK_DELETED, webhook)
+    await session.delete(webhook)
 
 
 def webhook_secret(webhook: Webhook) -> SecretOf:
@@ -186,7 +214,7 @@ def webhook_secret(webhook: Webhook) -> SecretOf:
 
 
 async def rotate_secret(
-    session: AsyncSession, principal: Principal, webhook_id: UUID
+    session: AsyncSession, principal: Principal, actor: Actor, webhook_id: UUID
 ) -> tuple[SecretOf, datetime]:
     """Give a webhook a new secret; answers it and when it was made.
 
@@ -197,11 +225,12 @@ async def rotate_secret(
     webhook.secret_version += 1
     webhook.secret_rotated_at = now = datetime.now(UTC)
     await session.flush()
+    record_of_webhook(session, actor, Action.WEBHOOK_SECRET_ROTATED, webhook)
     return webhook_secret(webhook), now
 
 
 async def rotate_callback_secret(
-    session: AsyncSession, principal: Principal
+    session: AsyncSession, principal: Principal, actor: Actor
 ) -> tuple[SecretOf, datetime]:
     """Give the callbacks of the principal's jobs a new secret; answers it and when it was made.
 
@@ -223,7 +252,9 @@ async def rotate_callback_secret(
             },
         ).returning(NotificationPreferences.secret_version)
     )
-    return SecretOf("callbacks", principal.user_id, rotated.scalar_one(), now), now
+    version = rotated.scalar_one()
+    record_of_own(session, principal, actor, Action.CALLBACK_SECRET_ROTATED)
+    return SecretOf("callbacks", principal.user_id, version, now), now
 
 
 async def send_test(session: AsyncSession, principal: Principal, webhook_id: UUID) -> Delivery:
@@ -324,17 +355,21 @@ async def get_preferences(
 
 
 async def set_preferences(
-    session: AsyncSession, principal: Principal, email: EmailPreference
+    session: AsyncSession, principal: Principal, actor: Actor, email: EmailPreference
 ) -> None:
     """Say of what the principal wants e-mail.
 
     Raises:
         EmailUnavailableError: none can be sent.
     """
-    _, available = await get_preferences(session, principal)
+    before, available = await get_preferences(session, principal)
     if email is not EmailPreference.OFF and not available:
         raise EmailUnavailableError
     row = pg_insert(NotificationPreferences).values(user_id=principal.user_id, email=email.value)
     await session.execute(
         row.on_conflict_do_update(index_elements=["user_id"], set_={"email": email.value})
     )
+    if email is not before:
+        record_of_own(
+            session, principal, actor, Action.PREFERENCES_CHANGED, before=before, after=email
+        )

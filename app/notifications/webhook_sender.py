@@ -1,7 +1,9 @@
 """Sends webhooks and callbacks: signed, and answered with a 2xx if all is well."""
 
+import re
 import ssl
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
 import httpcore
@@ -23,6 +25,8 @@ from app.notifications.signing import signed_headers
 from app.notifications.urls import UrlPolicy
 
 _SHOWN_CHARACTERS = 500
+_BUSY = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
+_SECONDS = re.compile(r"[0-9]+")
 _NETWORK_ERRORS = (
     *(httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException),
     *(ssl.SSLError, OSError),
@@ -55,7 +59,7 @@ class WebhookSender(Sender):
         }
         try:
             destination = self._policy.check(delivery.url or "")
-            return _judge(await self._http.post(destination, headers, body))
+            return _judge(await self._http.post(destination, headers, body), now)
         except DestinationError as error:
             return Outcome(error.reason)  # the settings have changed, and may change back
         except (ForbiddenAddressError, UnknownHostError) as error:
@@ -66,7 +70,7 @@ class WebhookSender(Sender):
             return Outcome(f"No answer: {type(error).__name__}: {error}"[:_SHOWN_CHARACTERS])
 
 
-def _judge(answer: HttpAnswer) -> Outcome:
+def _judge(answer: HttpAnswer, now: datetime) -> Outcome:
     start = answer.start.decode("utf-8", "replace").replace("\x00", "\N{REPLACEMENT CHARACTER}")
     error = None
     if answer.status in range(300, 400):
@@ -74,4 +78,29 @@ def _judge(answer: HttpAnswer) -> Outcome:
     elif answer.status not in range(200, 300):
         error = f"The receiver answered {answer.status}; a 2xx is expected."
     gone = answer.status == HTTPStatus.GONE
-    return Outcome(error, answer.status, start[:_SHOWN_CHARACTERS], final=gone, gone=gone)
+    return Outcome(
+        error,
+        answer.status,
+        start[:_SHOWN_CHARACTERS],
+        final=gone,
+        gone=gone,
+        retry_after=seconds_asked(answer, now),
+    )
+
+
+def seconds_asked(answer: HttpAnswer, now: datetime) -> float:
+    """How long a receiver that is busy asks not to be called; 0 if it says nothing sensible.
+
+    Source: RFC 9110, section 10.2.3 (seconds, or a date); RFC 6585, section 4 (429).
+    """
+    if answer.status not in _BUSY or answer.retry_after is None:
+        return 0.0
+    if _SECONDS.fullmatch(answer.retry_after):
+        return float(answer.retry_after)
+    try:
+        until = parsedate_to_datetime(answer.retry_after)
+    except (ValueError, OverflowError):
+        return 0.0
+    if until.tzinfo is None:  # what `-0000` means in mail; here all dates are in GMT
+        until = until.replace(tzinfo=UTC)
+    return max(0.0, (until - now).total_seconds())

@@ -49,9 +49,8 @@ class Quota:
         """The error that names the quota, its use, its limit and what to do."""
         whose = "You have" if self.owner is Owner.USER else "Your organisation has"
         what = self.resource.replace("_", " ")
-        asked = (
-            f", and {more} more are asked for" if self.resource is Resource.STORAGE_BYTES else ""
-        )
+        counts = self.resource is Resource.STORAGE_BYTES and more > 0
+        asked = f", and {more} more are asked for" if counts else ""
         headers: dict[str, str] = {}
         if self.resets_at is None:
             advice = _WHAT_TO_DO[self.resource]

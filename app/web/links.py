@@ -9,6 +9,9 @@ from fastapi import FastAPI
 
 _CLIENT, _ATTEMPT = "/api/v1", "/worker/v1/attempts/{attempt_id}"
 _JOB = f"{_CLIENT}/jobs/{{job_id}}"
+_AUTH, _KEY, _USER = f"{_CLIENT}/auth", f"{_CLIENT}/keys/{{key_id}}", f"{_CLIENT}/users/{{user_id}}"
+_WEBHOOK = f"{_CLIENT}/webhooks/{{webhook_id}}"
+_REDELIVER = f"{_CLIENT}/webhooks/deliveries/{{delivery_id}}/redeliver"
 
 _JOB_ID = {"job_id": "$response.body#/id"}
 _SAME_JOB = {"job_id": "$request.path.job_id"}
@@ -54,7 +57,73 @@ def _of_attempt(parameters: dict[str, str]) -> dict[str, Any]:
     }
 
 
+def _of_key(parameters: dict[str, str]) -> dict[str, Any]:
+    return {
+        "rotate": _link("post", f"{_KEY}/rotate", parameters, {}),
+        "revoke": _link("delete", _KEY, parameters),
+        "keys": _link("get", f"{_CLIENT}/keys/"),
+    }
+
+
+def _of_webhook(parameters: dict[str, str]) -> dict[str, Any]:
+    return {
+        "webhook": _link("get", _WEBHOOK, parameters),
+        "change": _link("patch", _WEBHOOK, parameters),
+        "test": _link("post", f"{_WEBHOOK}/test", parameters),
+        "rotateSecret": _link("post", f"{_WEBHOOK}/rotate-secret", parameters),
+        "deliveries": _link("get", f"{_WEBHOOK}/deliveries", parameters),
+        "delete": _link("delete", _WEBHOOK, parameters),
+    }
+
+
+def _of_user(parameters: dict[str, str]) -> dict[str, Any]:
+    return {
+        "user": _link("get", _USER, parameters),
+        "change": _link("patch", _USER, parameters),
+    }
+
+
+def _of_delivery(delivery: str) -> dict[str, Any]:
+    return {"redeliver": _link("post", _REDELIVER, {"delivery_id": f"$response.body#{delivery}"})}
+
+
+# With the access token as `Authorization: Bearer …`, which is security and no parameter.
+_OF_TOKENS = {
+    "me": _link("get", f"{_AUTH}/me"),
+    "logOut": _link("post", f"{_AUTH}/logout"),
+    "refresh": _link(
+        "post", f"{_AUTH}/refresh", body={"refresh_token": "$response.body#/refresh_token"}
+    ),
+}
+_FIRST = "$response.body#/items/0/id"
+
 _LINKS: dict[tuple[str, str], dict[str, Any]] = {
+    ("post", f"{_AUTH}/register"): {
+        "logIn": _link(
+            "post",
+            f"{_AUTH}/login",
+            body={
+                "username": "$response.body#/username",
+                "password": "$request.body#/password",
+            },
+        ),
+    },
+    ("post", f"{_AUTH}/login"): _OF_TOKENS,
+    ("post", f"{_AUTH}/refresh"): _OF_TOKENS,
+    ("post", f"{_CLIENT}/keys/"): _of_key({"key_id": "$response.body#/id"}),
+    ("post", f"{_KEY}/rotate"): _of_key({"key_id": "$response.body#/id"}),
+    ("post", f"{_CLIENT}/users/"): _of_user({"user_id": "$response.body#/id"}),
+    ("get", f"{_CLIENT}/users/"): _of_user({"user_id": _FIRST}),
+    ("post", f"{_CLIENT}/webhooks/"): _of_webhook({"webhook_id": "$response.body#/id"}),
+    ("get", f"{_CLIENT}/webhooks/"): _of_webhook({"webhook_id": _FIRST}),
+    ("post", f"{_WEBHOOK}/test"): {
+        **_of_delivery("/id"),
+        "deliveries": _link(
+            "get", f"{_WEBHOOK}/deliveries", {"webhook_id": "$request.path.webhook_id"}
+        ),
+    },
+    ("get", f"{_WEBHOOK}/deliveries"): _of_delivery("/items/0/id"),
+    ("get", f"{_CLIENT}/webhooks/deliveries"): _of_delivery("/items/0/id"),
     ("post", f"{_CLIENT}/jobs/upload-ticket"): {
         "createJob": _link(
             "post",
@@ -66,14 +135,12 @@ _LINKS: dict[tuple[str, str], dict[str, Any]] = {
         ),
     },
     ("post", f"{_CLIENT}/jobs/"): _of_job(_JOB_ID),
-    ("get", f"{_CLIENT}/jobs/"): _of_job({"job_id": "$response.body#/items/0/id"}),
+    ("get", f"{_CLIENT}/jobs/"): _of_job({"job_id": _FIRST}),
     ("post", f"{_JOB}/cancel"): _of_job(_SAME_JOB),
     ("post", f"{_JOB}/retry"): _of_job(_SAME_JOB),
     ("post", f"{_JOB}/reproduce"): _of_job(_JOB_ID),
     ("get", f"{_CLIENT}/models/"): {
-        "model": _link(
-            "get", f"{_CLIENT}/models/{{model_id}}", {"model_id": "$response.body#/items/0/id"}
-        ),
+        "model": _link("get", f"{_CLIENT}/models/{{model_id}}", {"model_id": _FIRST}),
     },
     ("post", f"{_ATTEMPT}/claim"): _of_attempt(_CLAIMED),
     ("post", f"{_ATTEMPT}/upload-tickets"): {

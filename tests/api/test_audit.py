@@ -14,11 +14,13 @@ from app.audit.tables import AuditEvent
 from app.config import Settings
 from app.db.session import Database
 from tests.support.apps import another_app
+from tests.support.outbox import WEBHOOKS
 from tests.support.people import AUTH, JOBS, PASSWORD, People, Person
 from tests.support.problems import assert_problem
 from tests.support.runs import Stage
 
 AUDIT = "/api/v1/audit"
+NOTIFICATIONS = "/api/v1/notifications"
 USERS, KEYS = "/api/v1/users", "/api/v1/keys"
 
 
@@ -135,6 +137,68 @@ async def test_files(people: People, stage: Stage) -> None:
     assert one["data"] == {"files": ["picture.png"]}
     assert every["data"] == {"files": [item["name"] for item in listed]}
     assert main["actor_id"] == str(owner.id)
+
+
+async def test_webhooks(people: People) -> None:
+    """Where messages go and who can sign them: what was changed, never a whole URL or a secret."""
+    admin, person = await people.make(role=Role.ADMIN), await people.make()
+    url = "https://hooks.example.com/token-in-the-path?token=7"
+    made = (await person.client.post(f"{WEBHOOKS}/", json={"url": url})).json()
+    path = f"{WEBHOOKS}/{made['id']}"
+    rotated = (await person.client.post(f"{path}/rotate-secret")).json()
+    for change in (
+        {"url": "https://other.example.com/token-in-the-path", "events": ["job.failed"]},
+        {"events": ["job.failed"], "enabled": True},  # as it is
+        {"enabled": False},
+    ):
+        assert (await admin.client.patch(path, json=change)).status_code == 200
+    assert_problem(
+        await person.client.patch(path, json={"url": "https://10.0.0.1/", "description": "x"}),
+        422,
+        "DESTINATION_REFUSED",
+    )
+    assert (await person.client.delete(path)).status_code == 204
+    events = list(reversed(await _events(admin, target_id=made["id"])))
+    assert [event["action"] for event in events] == [
+        Action.WEBHOOK_CREATED,
+        Action.WEBHOOK_SECRET_ROTATED,
+        Action.WEBHOOK_CHANGED,
+        Action.WEBHOOK_CHANGED,
+        Action.WEBHOOK_DELETED,
+    ]
+    created, _, moved, disabled, deleted = events
+    assert created["data"] == {
+        "host": "hooks.example.com",
+        "owner": str(person.id),
+        "events": made["events"],
+    }
+    assert moved["actor_id"] == str(admin.id)
+    assert moved["data"]["host"] == "other.example.com"
+    assert moved["data"]["changed"] == ["url", "events"]
+    assert (disabled["data"]["changed"], disabled["data"]["enabled"]) == (["enabled"], False)
+    assert deleted["actor_id"] == str(person.id)
+    for secret in (made["secret"], rotated["secret"], "token"):
+        assert secret not in str(events)
+
+
+async def test_callbacks_and_preferences(people: People, database: Database) -> None:
+    """A new secret of callbacks, and another wish for e-mail; saying the same again is none."""
+    admin = await people.make(role=Role.ADMIN)
+    async with database.transaction() as session:
+        await session.execute(text("INSERT INTO delivery_channels (name) VALUES ('email')"))
+        await session.execute(
+            text("UPDATE users SET email = 'a@example.org' WHERE id = :id"), {"id": admin.id}
+        )
+    secret = (await admin.client.post(f"{NOTIFICATIONS}/callback-secret")).json()["secret"]
+    for email in ("all", "all", "off", "off"):
+        answer = await admin.client.patch(NOTIFICATIONS, json={"email": email})
+        assert answer.status_code == 200, answer.text
+    off, on, rotated = await _events(admin, target_id=admin.id)
+    assert rotated["action"] == Action.CALLBACK_SECRET_ROTATED
+    assert secret not in str(rotated)
+    assert {on["action"], off["action"]} == {Action.PREFERENCES_CHANGED}
+    assert on["data"] == {"before": "off", "after": "all"}
+    assert off["data"] == {"before": "all", "after": "off"}
 
 
 async def test_wrong_password_of_ones_own(people: People) -> None:

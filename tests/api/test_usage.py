@@ -221,6 +221,43 @@ async def test_storage_is_bounded(settings: Settings, people: People, database: 
     assert_problem(answer, 429, "QUOTA_EXCEEDED")
 
 
+async def test_results_are_kept_though_there_is_no_room(
+    people: People, stage: Stage, database: Database, app: FastAPI
+) -> None:
+    """A run's files are never refused; who is above the limit then makes nothing new until room."""
+    person, data = await people.make(), png_bytes()
+    failed = await stage.failed(person)
+    running, waiting = await person.job(), await person.job()
+    limit = 3 * len(data)
+    await _override(database, "users", person.id, max_storage_bytes=limit)
+    await set_job(database, running["id"], priority=1)
+    spec = await stage.start(running)
+    assert (await stage.worker.succeed(spec)).status_code == 200
+    used = await _used(person, "storage_bytes")
+    assert used == limit + len(GLB)
+    files = (await person.client.get(f"{JOBS}/{running['id']}/artifacts")).json()["items"]
+    assert "model_3d" in {file["kind"] for file in files}
+
+    app.state.usage_limits.forget_all()  # it may know for a second what was so before
+    ticket = {"filename": "a.png", "content_type": "image/png"}
+    async with nothing_written(database):
+        answers = [
+            await person.submit(**TEXT_JOB),
+            await person.submit(input_params=running["input_params"]),
+            await person.client.post(f"{JOBS}/validate", json=TEXT_JOB),
+            await person.client.post(f"{JOBS}/{failed['id']}/retry"),
+            await person.client.post(f"{JOBS}/{running['id']}/reproduce"),
+            await person.client.post(f"{JOBS}/upload-ticket", json=ticket),
+            await person.client.post(f"{JOBS}/upload-ticket", json={**ticket, "size_bytes": 1}),
+        ]
+    for answer in answers:
+        problem = assert_problem(answer, 429, "QUOTA_EXCEEDED")
+        assert f"You have used {used:.0f} of {limit} storage bytes" in problem["detail"]
+        assert "and 0 more" not in problem["detail"]
+        assert "deleted when the retention of their jobs is over" in problem["detail"]
+    await stage.start(waiting)  # what was queued before is no new job
+
+
 async def _ran_on_gpu(stage: Stage, person: Person, seconds: int) -> tuple[dict[str, Any], Any]:
     """A running job of the queue `gpu` that began so long ago."""
     job = await person.job(**TEXT_JOB)

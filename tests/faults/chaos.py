@@ -13,6 +13,7 @@ from pathlib import Path
 from tests.faults import checker
 from tests.faults.clients import Clients
 from tests.faults.cluster import DISPATCHERS, WORKERS, Cluster
+from tests.faults.hooks import listening
 from tests.faults.nemesis import Nemesis
 from tests.faults.sampler import Sampler
 
@@ -33,6 +34,7 @@ class Report:
     jobs: Counter[str]
     failures: Counter[str]
     answers: Counter[str]
+    messages: Counter[str]
     attempts: int
     samples: int
     most_active: int
@@ -52,6 +54,8 @@ class Report:
             *((f"— {status}", str(count)) for status, count in sorted(self.jobs.items())),
             *((f"— — {code}", str(count)) for code, count in sorted(self.failures.items())),
             ("attempts", str(self.attempts)),
+            ("messages", str(self.messages.total())),
+            *((f"— {status}", str(count)) for status, count in sorted(self.messages.items())),
             *((f"{name}", str(len(found))) for name, found in self.complaints.items()),
             ("most active jobs of a user", f"{self.most_active} in {self.samples} samples"),
             ("from a fault to the next success, p50", f"{self._recovery(0.5):.1f} s"),
@@ -73,11 +77,13 @@ class Report:
 
 def run(folder: Path, *, seconds: float, seed: int) -> Report:
     """Hurt a platform of its own for so long, let it recover, and check what has become of it."""
-    with Cluster(folder) as cluster:
+    with listening() as hooks, Cluster(folder) as cluster:
         cluster.dispatcher(DISPATCHERS[1]).start()
         for name in WORKERS[1:]:
             cluster.worker(name).start()
         accounts = [cluster.add_account() for _ in range(USERS)]
+        for account in accounts:
+            cluster.add_webhook(account, hooks.url)
         sampler = Sampler(cluster.dsn)
         clients = Clients(
             cluster.api_url,
@@ -111,6 +117,9 @@ def run(folder: Path, *, seconds: float, seed: int) -> Report:
             jobs=Counter(job["status"] for job in jobs),
             failures=Counter(job["error_code"] for job in jobs if job["status"] == "FAILED"),
             answers=clients.ledger.answers,
+            messages=Counter(
+                message["status"] for of_job in records.deliveries.values() for message in of_job
+            ),
             attempts=len(records.attempts),
             samples=sampler.samples,
             most_active=sampler.most_active,
@@ -121,6 +130,7 @@ def run(folder: Path, *, seconds: float, seed: int) -> Report:
                 "illegal paths": checker.illegal_paths(records),
                 "limit exceeded": checker.too_many_active(sampler.most_active, records),
                 "unexplained cancellations": checker.unexplained_cancellations(told, records),
+                "bad messages": checker.bad_messages(hooks.taken, records),
                 "bad artifacts": checker.bad_artifacts(cluster.stack.api_url, told, records),
                 "orphans": checker.orphans(cluster, nemesis.left_behind),
                 "server errors": clients.ledger.server_errors,

@@ -1,7 +1,7 @@
 """Compares what clients were told with what is there. Each check answers sentences of complaint."""
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -53,6 +53,15 @@ ENDS_ACTIVE = frozenset(
     }
 )
 
+TELLS = {
+    "job.created": "job.created",
+    "job.started": "job.started",
+    "job.succeeded": "job.completed",
+    "job.failed": "job.failed",
+    "job.cancelled": "job.cancelled",
+}
+"""Which message is sent of an event."""
+
 Event = dict[str, Any]
 
 
@@ -73,6 +82,9 @@ class Records:
         ):
             event["at"] = datetime.fromisoformat(event["created_at"]).timestamp()
             self.events[event["job_id"]].append(event)
+        self.deliveries: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for delivery in cluster.query("SELECT event_id, job_id, type, status FROM deliveries"):
+            self.deliveries[delivery["job_id"]].append(delivery)
 
     @property
     def successes(self) -> list[float]:
@@ -175,6 +187,24 @@ def unexplained_cancellations(told: Iterable[Told], records: Records) -> list[st
         )
         if job["status"] != "CANCELLED" and not too_late:
             complaints.append(f"job {job['id']}: cancel said {page.cancel}, but it is {job}")
+    return complaints
+
+
+def bad_messages(taken: frozenset[str] | set[str], records: Records) -> list[str]:
+    """Of each event there is one message for the user's webhook, which was taken or still waits."""
+    complaints = []
+    for job_id in records.jobs:
+        messages = records.deliveries[job_id]
+        due = Counter(TELLS[e["type"]] for e in records.events[job_id] if e["type"] in TELLS)
+        queued = Counter(message["type"] for message in messages)
+        if queued != due:
+            complaints.append(f"job {job_id}: messages {queued} of events {due}")
+        complaints += [
+            f"job {job_id}: {message} was {'' if message['event_id'] in taken else 'not '}taken"
+            for message in messages
+            if message["status"] == "FAILED"
+            or (message["status"] == "DELIVERED" and message["event_id"] not in taken)
+        ]
     return complaints
 
 

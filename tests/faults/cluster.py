@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from app.accounts.keys import generate_key, hash_key, key_prefix
 from app.accounts.tables import KeyKind
+from app.notifications.events import Event
 from devstack import ports, services
 from devstack.processes import Service
 from devstack.settings import fresh_settings, unlimited
@@ -54,6 +55,9 @@ def settings(folder: Path) -> dict[str, str]:
         "MAX_ACTIVE_JOBS_PER_USER": str(MAX_ACTIVE),
         "WORKER_PIPELINES": "quick=tests.faults.quick_pipeline:Quick",
         "WORKER_WORK_DIR": str(folder / "work"),
+        "WEBHOOK_ALLOW_HTTP": "true",
+        "WEBHOOK_PORTS": "",
+        "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
         "LOG_FORMAT": "json",
     }
 
@@ -192,6 +196,14 @@ class Cluster:
             " FROM person"
         )
         return account
+
+    def add_webhook(self, account: Account, url: str) -> None:
+        """Let a user be told of every event by webhook."""
+        self.execute(
+            "INSERT INTO webhooks (id, organisation_id, user_id, url, events)"  # noqa: S608
+            f" SELECT '{uuid4()}', organisation_id, id, '{url}',"
+            f" '{{{','.join(Event)}}}' FROM users WHERE id = '{account.id}'"
+        )
 
     def _add_model(self) -> None:
         self.execute(

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.faults import checker
-from tests.faults.checker import TOO_LATE, Records
+from tests.faults.checker import TELLS, TOO_LATE, Records
 from tests.faults.clients import Told
 from tests.faults.cluster import MAX_ACTIVE, Account
 
@@ -17,7 +17,7 @@ CANCELLED_TOO_LATE = [*GOOD[:-1], "job.cancel_requested", GOOD[-1]]
 def records_of(**paths: list[str]) -> Records:
     """Jobs of one user, which succeeded if that is the end of their events; one after the other."""
     records = Records.__new__(Records)
-    records.jobs, records.attempts, records.events = {}, [], {}
+    records.jobs, records.attempts, records.events, records.deliveries = {}, [], {}, {}
     number = 0
     for name, path in paths.items():
         status = "SUCCEEDED" if path[-1] == "job.succeeded" else "QUEUED"
@@ -31,6 +31,11 @@ def records_of(**paths: list[str]) -> Records:
         }
         records.attempts.append({"id": f"{name}-1", "job_id": name, "status": status})
         records.events[name] = []
+        records.deliveries[name] = [
+            {"event_id": f"{name} {event}", "type": TELLS[event], "status": "DELIVERED"}
+            for event in path
+            if event in TELLS
+        ]
         for event in path:
             number += 1
             attempt = None if event == "job.created" else f"{name}-1"
@@ -45,7 +50,14 @@ def told_of(*names: str, cancel: tuple[int, str] | None = None) -> list[Told]:
     return [Told(ADA, f"key of {name}", {}, {name}, cancel) for name in names]
 
 
-def complaints(told: list[Told], records: Records) -> dict[str, list[str]]:
+def taken_of(records: Records) -> set[str]:
+    """All messages that there are."""
+    return {message["event_id"] for of_job in records.deliveries.values() for message in of_job}
+
+
+def complaints(
+    told: list[Told], records: Records, *, taken: set[str] | None = None
+) -> dict[str, list[str]]:
     """What each check that looks only at records says."""
     found = {
         "lost": checker.lost_jobs(told, records),
@@ -53,6 +65,7 @@ def complaints(told: list[Told], records: Records) -> dict[str, list[str]]:
         "path": checker.illegal_paths(records),
         "limit": checker.too_many_active(0, records),
         "cancel": checker.unexplained_cancellations(told, records),
+        "messages": checker.bad_messages(taken_of(records) if taken is None else taken, records),
     }
     return {name: said for name, said in found.items() if said}
 
@@ -116,3 +129,21 @@ def test_cancelled_job_that_succeeded(message: Any, told: str, fine: bool) -> No
     records.jobs["one"]["message"] = message
     found = complaints(told_of("one", cancel=(200, told)), records)
     assert found.keys() == (set() if fine else {"cancel"})
+
+
+@pytest.mark.parametrize("change", ["forgotten", "doubled", "given up", "untrue"])
+def test_messages(change: str) -> None:
+    """One is queued of each event, and said to be delivered only if it was; it may wait."""
+    records = records_of(one=GOOD)
+    messages, taken = records.deliveries["one"], taken_of(records)
+    messages[0]["status"] = "PENDING"
+    assert complaints(told_of("one"), records, taken=taken - {messages[0]["event_id"]}) == {}
+    if change == "forgotten":
+        messages.pop()
+    elif change == "doubled":
+        messages.append(messages[-1])
+    elif change == "given up":
+        messages[-1]["status"] = "FAILED"
+    else:
+        taken.discard(messages[-1]["event_id"])
+    assert complaints(told_of("one"), records, taken=taken).keys() == {"messages"}

@@ -1,24 +1,20 @@
-"""Walks along the links of the OpenAPI document: an answer leads to the next request."""
+"""The links of the OpenAPI document lead through a job's life."""
 
 import asyncio
 import copy
 import hashlib
-from collections import Counter
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 from uuid import uuid4
 
 import httpx
-import schemathesis
 from fastapi import FastAPI
-from hypothesis import settings
-from mutations import budget
+from link_walks import Guide, walk
 from schemathesis import Case
 from schemathesis.core.transport import Response
 from sqlalchemy import text
-from test_openapi_fuzz import CHECKS
+from typing_extensions import override
 
-from app.db.session import Database
 from tests.conftest import WORKER_KEY
 from tests.support.people import People, png_bytes
 from tests.support.runs import Stage
@@ -43,18 +39,38 @@ SUCCEEDED = (
 """What walks must come to again and again; else the links lead nowhere."""
 
 
-class Platform:
+class Platform(Guide):
     """What happens beside the API: storage takes uploads, and Redis carries attempts."""
 
-    def __init__(self, stage: Stage, database: Database) -> None:
+    def __init__(self, url: str, stage: Stage, key: str) -> None:
+        super().__init__(url)
         self._loop = asyncio.get_running_loop()
         self._stage = stage
-        self._database = database
+        self._database = stage.database
+        self._key = key
+
+    @override
+    def before(self, where: str, number: int, case: Case) -> None:
+        """Most bodies are what a client would send; claims are for what is there."""
+        if where == f"POST {ATTEMPT}/claim" and (ids := self.dispatched()):
+            case.path_parameters = {"attempt_id": ids[number % len(ids)]}
+        if isinstance(case.body, dict) and number % 4:
+            GOOD.get(where, _as_it_is)(case.body)
+
+    @override
+    def headers(self, case: Case) -> dict[str, str]:
+        return {"x-api-key": WORKER_KEY if case.path.startswith("/worker") else self._key}
+
+    @override
+    def after(self, where: str, answer: Response) -> None:
+        if answer.status_code == 200 and where in UPLOADS:
+            self.put(answer.json(), UPLOADS[where])
 
     def do(self, call: Coroutine[Any, Any, T]) -> T:
         """Let the service's loop do something."""
         return asyncio.run_coroutine_threadsafe(call, self._loop).result(60)
 
+    @override
     def clear(self) -> None:
         """No jobs, and nobody to tell of them; the workers stay."""
 
@@ -138,7 +154,7 @@ def _with_redis(document: dict[str, Any]) -> dict[str, Any]:
     path = f"{ATTEMPT}/claim".replace("/", "~1")
     claim = {
         "operationRef": f"#/paths/{path}/post",
-        "parameters": {"attempt_id": "$response.body#/id"},  # see `before_call`
+        "parameters": {"attempt_id": "$response.body#/id"},  # see `Platform.before`
     }
     for path, status in ((f"{JOBS}/", "201"), (f"{JOBS}/{{job_id}}/retry", "200")):
         document["paths"][path]["post"]["responses"][status]["links"]["claim"] = claim
@@ -147,54 +163,14 @@ def _with_redis(document: dict[str, Any]) -> dict[str, Any]:
 
 async def test_links_lead_on(app: FastAPI, api_url: str, people: People, stage: Stage) -> None:
     """Wherever the links lead, answers are documented ones; and they lead through a job's life."""
-    platform = Platform(stage, stage.database)
     person = await people.make(max_active_jobs=100)
     for number in range(20):
         await stage.worker.report(name=f"cpu-{number}")
         await stage.worker.report(
             name=f"gpu-{number}", queue="gpu", pipelines=("dreamfusion", "sf3d")
         )
-    seen: Counter[str] = Counter()
-    only_ours = schemathesis.Config()
-    only_ours.projects.default.generation.with_security_parameters = False
-    only_ours.projects.default.phases.stateful.inference.algorithms = []
-    document = schemathesis.openapi.from_dict(_with_redis(app.openapi()), config=only_ours)
-    # No link leads from or to the others: walks would only lose their way there.
-    schema = document.include(path_regex="/(jobs|models|worker)")
-
-    class Walk(schema.as_state_machine()):  # type: ignore[misc]
-        def setup(self) -> None:
-            """Each walk begins without jobs, so that the same choices lead the same way."""
-            self.calls = 0
-            platform.clear()
-
-        def before_call(self, case: Case) -> None:
-            """Most bodies are what a client would send; claims are for what is there."""
-            self.calls += 1
-            where = f"{case.method} {case.path}"
-            if where == f"POST {ATTEMPT}/claim" and (ids := platform.dispatched()):
-                case.path_parameters = {"attempt_id": ids[self.calls % len(ids)]}
-            if isinstance(case.body, dict) and self.calls % 4:
-                GOOD.get(where, _as_it_is)(case.body)
-
-        def call(self, case: Case, **_: Any) -> Response:
-            """Ask the API as whoever may use the route."""
-            key = WORKER_KEY if case.path.startswith("/worker") else person.key
-            headers = {"x-api-key": key}
-            return case.call(base_url=api_url, headers=headers, timeout=30)
-
-        def after_call(self, response: Response, case: Case) -> None:
-            """Use the ticket, and note what was answered."""
-            super().after_call(response, case)
-            where = f"{case.method} {case.path}"
-            seen[f"{where} {response.status_code}"] += 1
-            if response.status_code == 200 and where in UPLOADS:
-                platform.put(response.json(), UPLOADS[where])
-
-        def validate_response(self, response: Response, case: Case, **_: Any) -> None:
-            """It is as documented, and no 5xx."""
-            case.validate_response(response, checks=CHECKS)
-
-    chosen = settings(budget(WALKS), stateful_step_count=STEPS)
-    await asyncio.to_thread(Walk.run, settings=chosen)
+    platform = Platform(api_url, stage, person.key)
+    seen = await walk(
+        _with_redis(app.openapi()), "/(jobs|models|worker)", platform, walks=WALKS, steps=STEPS
+    )
     assert [step for step in SUCCEEDED if not seen[step]] == []

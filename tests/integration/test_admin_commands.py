@@ -8,13 +8,15 @@ from collections.abc import Awaitable, Callable, Iterator
 import httpx
 import pytest
 from click.testing import Result
-from sqlalchemy import select, update
+from sqlalchemy import make_url, select, text, update
+from sqlalchemy.exc import DBAPIError
 from typer.testing import CliRunner
 
 from app.accounts import authenticator
 from app.accounts.roles import Role
 from app.accounts.tables import Organisation, User
 from app.admin.__main__ import app as commands
+from app.audit import retention
 from app.audit.service import Action
 from app.audit.tables import AuditEvent
 from app.config import Settings, get_settings
@@ -24,6 +26,7 @@ from app.storage.base import ObjectStore
 from tests.conftest import ROOT, environment
 from tests.support.apps import DEAD_PORT
 from tests.support.people import AUTH, PASSWORD, People, Person
+from tests.support.problems import assert_problem
 from tests.support.runs import Stage
 from tests.support.signals import until_refused
 
@@ -275,6 +278,169 @@ async def test_organisation_is_changed(admin: Admin, database: Database) -> None
     ):
         refused = await admin("organisations", "set", *arguments, code=1)
         assert reason in refused.stderr
+
+
+async def test_quotas_of_a_user(admin: Admin, people: People, database: Database) -> None:
+    """They are set and taken back, count with the next request, are shown, and are on record."""
+    person, boss = await people.make(), await people.make(role=Role.ADMIN)
+    await admin(
+        *("users", "set", person.username.upper(), "--max-queued-jobs", "1"),
+        *("--max-active-jobs", "2", "--max-gpu-seconds", "0"),
+    )
+    usage = (await person.client.get("/api/v1/usage")).json()["user"]
+    assert [usage[name]["limit"] for name in ("active_jobs", "queued_jobs")] == [2, 1]
+    await person.job()
+    assert_problem(await person.submit(), 429, "QUOTA_EXCEEDED")
+    shown = _table((await admin("users", "show", person.username)).stdout)
+    assert shown["queued_jobs"] == ["1", "1", "set"]
+    assert shown["gpu_seconds"] == ["0", "none", "set"]
+    assert shown["storage_bytes"][1:] == ["none", "MAX_STORAGE_BYTES_PER_USER"]
+    listed = (await admin("users", "list")).stdout
+    assert "active_jobs=2 queued_jobs=1 gpu_seconds=none" in listed
+    await admin("users", "set", person.username, "--max-queued-jobs", "-1")
+    await person.job()
+    events = (await boss.client.get("/api/v1/audit/", params={"target_id": person.id})).json()
+    back, given = events["items"]
+    assert {back["action"], given["action"]} == {Action.USER_CHANGED}
+    assert given["data"] == {
+        "username": person.username,
+        "max_active_jobs": 2,
+        "max_queued_jobs": 1,
+        "max_gpu_seconds": 0,
+    }
+    assert back["data"] == {"username": person.username, "max_queued_jobs": None}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said", "code"),
+    [
+        ((), "--max-active-jobs, --max-queued-jobs", 1),
+        (("--max-active-jobs", "0"), "`users deactivate`", 1),
+        (("--max-active-jobs", "1001"), "1000", 2),
+        (("--max-queued-jobs", "-2"), "-1", 2),
+        (("--max-storage-bytes", str(2**63)), str(2**63 - 1), 2),
+        (("--max-storage-bytes", "10GB"), "valid integer", 2),
+    ],
+)
+async def test_quotas_that_are_none(
+    admin: Admin, people: People, arguments: tuple[str, ...], said: str, code: int
+) -> None:
+    """What is no quota is refused with what would be one, and nothing is changed."""
+    person = await people.make()
+    assert said in (await admin("users", "set", person.username, *arguments, code=code)).stderr
+    shown = _table((await admin("users", "show", person.username)).stdout)
+    assert [row[-1] for row in shown.values()].count("set") == 0
+
+
+async def test_quotas_of_nobody(admin: Admin) -> None:
+    """Whoever does not exist has none."""
+    for command in (("set", "nobody", "--max-queued-jobs", "1"), ("show", "nobody")):
+        assert "no user nobody" in (await admin("users", *command, code=1)).stderr
+    done = await admin("organisations", "show", "Nobody", code=1)
+    assert "no organisation Nobody" in done.stderr
+
+
+def _table(out: str) -> dict[str, list[str]]:
+    """The rows of the table of quotas, by its first column."""
+    rows = [line.split() for line in out.partition("quota ")[2].splitlines()[1:]]
+    return {row[0]: row[1:] for row in rows}
+
+
+async def test_organisation_is_shown(admin: Admin, people: People) -> None:
+    """With what all of its members use together; also one that nobody is in yet."""
+    for person in (await people.make(), await people.make()):
+        await person.job()
+    await admin("organisations", "set", "Acme", "--max-queued-jobs", "9")
+    shown = (await admin("organisations", "show", "Acme")).stdout
+    assert "as each model says" in shown
+    assert _table(shown)["queued_jobs"] == ["2", "9", "set"]
+    assert "queued_jobs=9" in (await admin("organisations", "list")).stdout
+    await admin("organisations", "create", "Empty")
+    empty = _table((await admin("organisations", "show", "Empty")).stdout)
+    assert empty["active_jobs"] == ["0", "none", "MAX_ACTIVE_JOBS_PER_ORGANISATION"]
+
+
+async def _as_owner(database: Database, statement: str) -> None:
+    """Change audit events, as only their owner can."""
+    async with database.transaction() as session:
+        for step in (
+            "ALTER TABLE audit_events DISABLE TRIGGER append_only",
+            statement,
+            "ALTER TABLE audit_events ENABLE TRIGGER append_only",
+        ):
+            await session.execute(text(step))
+
+
+AGE = "UPDATE audit_events SET created_at = created_at - interval '100 days'"
+
+
+async def test_audit_trail_is_purged(
+    admin: Admin, people: People, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is old goes, in batches; each trail says so; the table is append-only as before."""
+    monkeypatch.setattr(retention, "_BATCH", 2)
+    await _as_owner(database, "DELETE FROM audit_events")  # other tests'
+    ada = await people.make(role=Role.ADMIN)
+    eve = await people.make(role=Role.ADMIN, organisation="Globex")
+    for _ in range(3):
+        await ada.another_key()
+    await eve.another_key()
+    await ada.client.post(f"{AUTH}/login", json={"username": "nobody", "password": "x"})
+    await _as_owner(database, AGE)
+    await ada.another_key()
+    dry = await admin("audit", "purge", "--older-than-days", "90", "--dry-run")
+    assert "Would delete 5 events" in dry.stdout
+    assert "Acme" in dry.stdout
+    assert "(nobody's)" in dry.stdout
+    assert "Deleted 5 events" in (await admin("audit", "purge", "--older-than-days", "90")).stdout
+    items = (await ada.client.get("/api/v1/audit/")).json()["items"]
+    assert [(event["action"], event["data"].get("events")) for event in items] == [
+        (Action.TRAIL_PURGED, 1),
+        (Action.TRAIL_PURGED, 2),
+        (Action.KEY_CREATED, None),
+    ]
+    assert items[0]["actor_name"].endswith("(app.admin)")
+    [of_eve] = (await eve.client.get("/api/v1/audit/")).json()["items"]
+    assert of_eve["action"] == Action.TRAIL_PURGED
+    with pytest.raises(DBAPIError, match="append-only"):
+        async with database.transaction() as session:
+            await session.execute(text("DELETE FROM audit_events"))
+    assert "Deleted 0" in (await admin("audit", "purge", "--older-than-days", "90")).stdout
+    for arguments in ((), ("--older-than-days", "0"), ("--older-than-days", "soon")):
+        refused = await admin("audit", "purge", *arguments, code=2)
+        assert "--older-than-days" in refused.stderr
+
+
+async def test_only_the_owner_purges(
+    admin: Admin, people: People, database: Database, settings: Settings
+) -> None:
+    """Neither the role of requests nor a user of Postgres with every right on the table may."""
+    await _as_owner(database, "DELETE FROM audit_events")  # other tests'
+    await (await people.make(role=Role.ADMIN)).another_key()
+    await _as_owner(database, AGE)
+    async with database.transaction() as session:
+        for statement in (
+            f"CREATE ROLE purger LOGIN PASSWORD '{PASSWORD}'",
+            "GRANT ALL ON ALL TABLES IN SCHEMA public TO purger",
+            "ALTER ROLE purger BYPASSRLS",
+        ):
+            await session.execute(text(statement))
+    url = make_url(settings.database_url).set(username="purger", password=PASSWORD)
+    try:
+        done = await admin(
+            *("audit", "purge", "--older-than-days", "90"),
+            code=1,
+            DATABASE_URL=url.render_as_string(hide_password=False),
+        )
+        assert "owner of the table" in done.stderr
+    finally:
+        async with database.transaction() as session:
+            await session.execute(text("DROP OWNED BY purger"))
+            await session.execute(text("DROP ROLE purger"))
+    assert (
+        "Would delete 1"
+        in (await admin("audit", "purge", "--older-than-days", "90", "--dry-run")).stdout
+    )
 
 
 async def test_storage_commands(admin: Admin, store: ObjectStore, people: People) -> None:

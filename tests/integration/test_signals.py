@@ -33,6 +33,15 @@ async def test_committed_transaction_wakes_the_other_process(
         await asyncio.wait_for(woken.wait(), 10)
 
 
+async def test_own_signals_do_not_go_round_by_the_database(settings: Settings) -> None:
+    """A process hears what it says itself at once, though it is connected to nothing."""
+    signals, heard = Signals(settings.database_dsn), list[str]()
+    signals.on(Channel.ACCESS_CHANGED, heard.append)
+    signals.send(Signal(Channel.ACCESS_CHANGED, "a key"))
+    signals.send(Signal(Channel.WORK_READY, "cpu"))
+    assert heard == ["a key"]
+
+
 async def test_rolled_back_transaction_wakes_nobody(
     database: Database, other_process: Signals
 ) -> None:

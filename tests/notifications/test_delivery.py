@@ -1,16 +1,19 @@
 """Webhooks from the event to the receiver: signed, tried again, given up, delivered anew."""
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
 from standardwebhooks import Webhook as Verifier
 from standardwebhooks.webhooks import WebhookVerificationError
 
+from app.audit.service import Action
 from app.jobs.schemas import JobOut
 from app.notifications.deliverer import AT_ONCE_EACH
-from app.notifications.outbox import WAITS_SECONDS
+from app.notifications.outbox import LONGEST_ASKED_SECONDS, WAITS_SECONDS
 from app.notifications.tables import MAX_TRIES
 from tests.support.outbox import WEBHOOKS, Outbox
 from tests.support.people import JOBS, Person
@@ -102,6 +105,39 @@ async def test_a_receiver_that_fails_is_asked_again_by_the_schedule(
     )
 
 
+@pytest.mark.parametrize(
+    ("status", "retry_after", "wait"),
+    [
+        (429, "3600", 3600),
+        (503, "3600", 3600),
+        (503, "date", 3600),
+        (503, "2", WAITS_SECONDS[0]),  # sooner than the schedule says
+        (503, str(7 * 86400), LONGEST_ASKED_SECONDS),
+        (503, "9" * 1000, LONGEST_ASKED_SECONDS),
+        (503, "Sun, 06 Nov 1994 08:49:37 GMT", WAITS_SECONDS[0]),
+        (503, "-3600", WAITS_SECONDS[0]),
+        (503, "when I have time", WAITS_SECONDS[0]),
+        (500, "3600", WAITS_SECONDS[0]),  # says nothing of when
+    ],
+)
+async def test_receiver_says_when(
+    status: int, retry_after: str, wait: float, ada: Person, outbox: Outbox, receiver: Receiver
+) -> None:
+    """One that is busy is not asked sooner than it says, nor much later; nonsense is ignored."""
+    if retry_after == "date":
+        retry_after = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
+    await outbox.webhook(ada, receiver.url(), events=["job.created"])
+    receiver.answers = [plain_answer(status, retry_after=retry_after)]
+    await ada.job()
+    await outbox.deliver()
+    (delivery,) = await outbox.deliveries()
+    waits = (delivery["due_at"] - delivery["tried_at"]).total_seconds()
+    assert wait - 2 <= waits <= wait * 1.1 + 60  # dates have whole seconds
+    await outbox.make_due()
+    await outbox.deliver()
+    assert (await outbox.deliveries())[0]["status"] == "DELIVERED"
+
+
 @pytest.mark.parametrize("change", [{}, {"enabled": True}])
 async def test_redelivery(
     change: dict[str, Any], ada: Person, outbox: Outbox, receiver: Receiver
@@ -173,6 +209,14 @@ async def test_gone_disables_at_once(ada: Person, outbox: Outbox, receiver: Rece
     await outbox.deliver()
     await ada.job()
     assert [d["status"] for d in await outbox.deliveries()] == ["FAILED", "FAILED"]
+    [event] = await outbox.execute(
+        "SELECT * FROM audit_events WHERE action = :action AND target_id = :id",
+        action=Action.WEBHOOK_DISABLED,
+        id=UUID(webhook["id"]),
+    )
+    assert (event["actor_name"], event["actor_id"]) == ("deliverer", None)
+    assert event["data"]["host"] == f"127.0.0.1:{receiver.port}"
+    assert "410" in event["data"]["reason"]
     shown = (await ada.client.get(f"{WEBHOOKS}/{webhook['id']}")).json()
     assert shown["enabled"] is False
     assert "410" in shown["disabled_reason"]

@@ -1,10 +1,13 @@
 """More instances of the API than the one that all tests share."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
+import uvicorn
+from fastapi import FastAPI
 
 from app.config import Settings
 from app.main import create_app
@@ -24,3 +27,18 @@ async def another_app(settings: Settings, **changes: Any) -> AsyncIterator[httpx
         ) as client,
     ):
         yield client
+
+
+@asynccontextmanager
+async def serving(app: FastAPI) -> AsyncIterator[str]:
+    """Where an app is to be found, on a real port; its life is somebody else's."""
+    server = uvicorn.Server(
+        uvicorn.Config(app, host="127.0.0.1", port=0, lifespan="off", log_config=None)
+    )
+    running = asyncio.create_task(server.serve())
+    while not server.started:
+        assert not running.done(), running.exception()
+        await asyncio.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    await running

@@ -86,6 +86,8 @@ def test_missing(name: str) -> None:
         ("UPLOAD_TICKET_SECONDS", "soon"),
         ("DOWNLOAD_URL_SECONDS", "1000000"),
         ("MAX_ACTIVE_JOBS_PER_USER", "0"),
+        ("MAX_STORAGE_BYTES_PER_USER", "-1"),
+        ("MAX_STORAGE_BYTES_PER_ORGANISATION", str(2**63)),  # more than a column holds
         ("REGISTRATION_OPEN", "perhaps"),
         ("TRUSTED_PROXIES", "-1"),
         ("ACCESS_TOKEN_SECONDS", "0"),
