@@ -3,13 +3,15 @@
 `python bench/bench_truth.py [object …]` prints one row per object: the silhouette's overlap on four
 backgrounds, and the errors of the shape where the outline is given (transparent background). It
 measures no time, so a busy machine does not matter. What has limbs in front of its body is measured
-again with `layers`. `--pictures FOLDER` keeps the pictures.
+again with `layers`, and what is symmetrical once more with `symmetry`. `--pictures FOLDER` keeps
+the pictures.
 """
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -22,14 +24,21 @@ from worker_vm.pipelines.base import PipelineError
 from worker_vm.pipelines.inflate import model
 from worker_vm.pipelines.inflate.parameters import Parameters
 
-Outlines = Sequence[Sequence[Sequence[float]]]
 ROW = "| {:<9} | {:>6} | {:>6} | {:>7} | {:>6} | {:>8} | {:>11} | {:>7} | {:>6} |"
 COLUMNS = ("object", *pictures.BACKGROUNDS, "normal °", "thickness %", "front %", "back")
+SYMMETRY_ROW = "| {:<9} | {:>6} | {:>15} | {:>13} | {:>17} | {:>15} |"
+SYMMETRY_COLUMNS = ("object", "score", "overlap", "normal °", "thickness %", "front %")
 
 
-def made_from(rgba: np.ndarray, layers: Outlines = ()) -> measures.Surface:
+def made_from(rgba: np.ndarray, **asked: Any) -> measures.Surface:
     """Run the pipeline's own steps, without files."""
-    parameters = Parameters(image_path="x", layers=layers)
+    return _shape_and_surface(rgba, asked)[1]
+
+
+def _shape_and_surface(
+    rgba: np.ndarray, asked: dict[str, Any]
+) -> tuple[model.Shape, measures.Surface]:
+    parameters = Parameters(image_path="x", **asked)
     subject = cut_out(
         rgba, hints=parameters.hints, seed=parameters.seed, max_side=parameters.texture_resolution
     )
@@ -37,7 +46,7 @@ def made_from(rgba: np.ndarray, layers: Outlines = ()) -> measures.Surface:
     mesh = shape.mesh
     texture = model.make_texture(shape, parameters)
     paint = measures.textured(texture, mesh.uvs.astype(np.float64), mesh.faces)
-    return measures.Surface(
+    return shape, measures.Surface(
         mesh.positions.astype(np.float64), mesh.normals.astype(np.float64), mesh.faces, paint
     )
 
@@ -54,7 +63,7 @@ def measure(name: str, keep: Path | None, *, layers: bool) -> tuple[list[float],
             Image.fromarray(rgba).save(keep / f"{name}-{background}.png")
         try:
             outlines = pictures.outlines(truth, background) if layers else ()
-            errors.append(measures.compare(made_from(rgba, outlines), surface))
+            errors.append(measures.compare(made_from(rgba, layers=outlines), surface))
             overlaps.append(errors[-1].iou)
         except PipelineError as error:
             print(f"{name}, {background}: {error}", file=sys.stderr)
@@ -85,6 +94,34 @@ def table(names: Iterable[str], keep: Path | None, *, layers: bool = False) -> N
     print(row("mean", np.mean(all_overlaps, axis=0), np.mean(all_shapes, axis=0)))
 
 
+def symmetry_table(names: Iterable[str]) -> None:
+    """Print the errors without → with `symmetry: auto`, of each object that it takes."""
+    print(SYMMETRY_ROW.format(*SYMMETRY_COLUMNS))
+    print(SYMMETRY_ROW.format(*("---" for _ in SYMMETRY_COLUMNS)))
+    pairs = []
+    for name in names:
+        truth = sets.make(name)
+        surface = measures.Surface(truth.points, truth.normals, truth.faces, truth.colours)
+        rgba = pictures.take(truth, "alpha")
+        shape, made = _shape_and_surface(rgba, {"symmetry": "auto"})
+        if shape.mirror.paired is None:
+            continue
+        pairs.append([_shown(measures.compare(one, surface)) for one in (made_from(rgba), made)])
+        print(_symmetry_row(name, f"{shape.mirror.overlap:.3f}", *pairs[-1]), flush=True)
+    if pairs:
+        print(_symmetry_row("mean", "", *np.mean(pairs, axis=0)))
+
+
+def _shown(errors: measures.Errors) -> list[float]:
+    return [errors.iou, errors.normal, 100 * errors.thickness, 100 * errors.front]
+
+
+def _symmetry_row(name: str, score: str, before: Iterable[float], after: Iterable[float]) -> str:
+    digits = (4, 2, 2, 3)
+    pairs = zip(before, after, digits, strict=True)
+    return SYMMETRY_ROW.format(name, score, *(f"{a:.{d}f} → {b:.{d}f}" for a, b, d in pairs))
+
+
 def main() -> None:
     """Print a table for each set."""
     options = argparse.ArgumentParser(description=__doc__)
@@ -101,6 +138,9 @@ def main() -> None:
         if limbed:
             print(f"\n{title}, limbs outlined\n")
             table(limbed, None, layers=True)
+        if names:
+            print(f"\n{title}, symmetry\n")
+            symmetry_table(names)
 
 
 if __name__ == "__main__":

@@ -55,6 +55,7 @@ async def test_ticket_to_job(people: People, database: Database) -> None:
         "layers": [],
         "flat_base": 0.0,
         "profile": "auto",
+        "symmetry": "none",
         "back": "auto",
         "formats": ["glb"],
         "texture_resolution": 1024,

@@ -299,6 +299,7 @@ def test_glb_names_its_maker(red_ball: Outcome) -> None:
         {"back": "front"},
         {"flat_base": 0.3},
         {"profile": "thin"},
+        {"symmetry": "top_bottom"},
         {"layers": [[0.4, 0.4]]},
         {"layers": [[[0.4, 0.4], [0.6, 0.4]]]},
         {"layers": [[[0.4, 0.4], [0.6, 0.4], [0.6, 1.6]]]},

@@ -92,7 +92,7 @@ def test_limbs_come_nearer_to_the_truth(name: str, less: float) -> None:
     """With its limbs outlined, an object's normals, front and thickness are less wrong."""
     picture, truth, outlines = picture_of(name)
     without = measures.compare(made_from(picture), truth)
-    with_them = measures.compare(made_from(picture, outlines), truth)
+    with_them = measures.compare(made_from(picture, layers=outlines), truth)
     assert with_them.normal < less * without.normal
     assert with_them.front < less * without.front
     assert with_them.thickness < without.thickness
@@ -161,7 +161,7 @@ def test_outline_is_drawn_to_the_edge(off: float) -> None:
     u = layer.u[:, layer.u.shape[1] // 2]
     first, last = np.flatnonzero(u > 0)[[0, -1]]
     ends = [first - u[first] / (u[first] - u[first - 1]), last + u[last] / (u[last] - u[last + 1])]
-    _, y = body.shape.to_pixels(np.zeros(2), np.array(ends))
+    _, y = body.shape.to_pixels(np.zeros(2), np.array(ends) + layer.corner[1])
     assert np.abs(y - (83.5, 111.5)).mean() < 0.7
 
 

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from worker_vm.cutout.raster import Bools, Bytes, Floats, clean, disc
+from worker_vm.cutout.raster import Bools, Bytes, Floats, box_of, clean, disc
 from worker_vm.guided_filter import guided_filter
 
 
@@ -38,10 +38,6 @@ def framed(alpha: Floats) -> Floats:
 
 
 def crop_about(mask: Bools, margin: float) -> tuple[slice, slice]:
-    """Return the rows and columns of the mask's box, widened."""
-    rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    pad = round(margin * max(rows[-1] - rows[0], cols[-1] - cols[0]) + 3)
-    return (
-        slice(max(0, int(rows[0]) - pad), min(mask.shape[0], int(rows[-1]) + pad + 1)),
-        slice(max(0, int(cols[0]) - pad), min(mask.shape[1], int(cols[-1]) + pad + 1)),
-    )
+    """Return the rows and columns of the mask's box, widened by a share of its longer side."""
+    longer = max(part.stop - part.start - 1 for part in box_of(mask, 0))
+    return box_of(mask, round(margin * longer + 3))

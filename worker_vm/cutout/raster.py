@@ -77,6 +77,15 @@ def resized(image: Array, max_side: int) -> Array:
     return np.asarray(scaled if scaled.dtype == np.uint8 else np.clip(scaled, 0.0, 1.0))
 
 
+def box_of(mask: Bools, margin: int) -> tuple[slice, slice]:
+    """Return the rows and columns of a mask's box, widened by so many pixels within the picture."""
+    rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return (
+        slice(max(0, int(rows[0]) - margin), min(mask.shape[0], int(rows[-1]) + margin + 1)),
+        slice(max(0, int(cols[0]) - margin), min(mask.shape[1], int(cols[-1]) + margin + 1)),
+    )
+
+
 def clean(mask: Bools, wanted: Bools | None = None) -> Bools:
     """Keep one piece and fill small holes; real holes (a ring's) stay.
 

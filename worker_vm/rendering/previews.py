@@ -6,7 +6,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import (
+    Image,
+    WebPImagePlugin,  # noqa: F401  or Pillow loads all its formats with the first animation
+)
 
 from worker_vm.rendering.studio import Look, Studio
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker_vm.pipelines.inflate.fill import fill
+from worker_vm.pipelines.inflate.symmetry import ALIKE, candidates, overlap
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -22,7 +23,6 @@ Back = Literal["auto", "mirror", "plain"]
 
 _LOOK_SIDE = 160
 _SEARCH = 0.12  # of the width, to both sides of the middle: where the axis may be
-_ALIKE = 0.93  # overlap of a symmetrical outline with its mirror image
 _STEP = 8.0  # CIELAB units a pixel at that size: a painted edge
 _KEPT_RIM = 2.0  # pixels at that size
 _RIM = 0.05  # of the longer side: what comes as near to the outline runs over it
@@ -37,7 +37,7 @@ def back_colours(front: Bytes, alpha: Floats, back: Back) -> Bytes:
         back: `mirror` keeps all of the front, `plain` leaves out what is enclosed in it, and `auto`
             is `plain` for symmetrical outlines.
     """
-    if back == "mirror" or (back == "auto" and symmetry(alpha) < _ALIKE):
+    if back == "mirror" or (back == "auto" and symmetry(alpha) < ALIKE):
         return front
     factor = min(1.0, _LOOK_SIDE / max(alpha.shape))
     size = (max(2, round(alpha.shape[1] * factor)), max(2, round(alpha.shape[0] * factor)))
@@ -65,22 +65,10 @@ def symmetry(alpha: Floats) -> float:
     rows = np.flatnonzero(solid.any(axis=1))
     if not len(rows):
         return 0.0
-    return max(_symmetry(solid), _symmetry(solid[: (rows[0] + rows[-1]) // 2 + 1]))
-
-
-def _symmetry(solid: Bools) -> float:
-    cols = np.flatnonzero(solid.any(axis=0))
-    solid = solid[:, cols[0] : cols[-1] + 1]
-    reach = round(2 * _SEARCH * solid.shape[1])
-    solid = np.pad(solid, ((0, 0), (reach, reach)))
-    mirrored = solid[:, ::-1]
+    upper = solid[: (rows[0] + rows[-1]) // 2 + 1]
     return max(
-        _overlap(solid, np.roll(mirrored, shift, axis=1)) for shift in range(-reach, reach + 1)
+        overlap(part, twice) for part in (solid, upper) for twice in candidates(part, _SEARCH)
     )
-
-
-def _overlap(one: Bools, other: Bools) -> float:
-    return float((one & other).sum() / max(1, int((one | other).sum())))
 
 
 def _enclosed(small: Bytes, solid: Bools) -> Bools:

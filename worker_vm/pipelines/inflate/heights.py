@@ -20,6 +20,8 @@ class Heights:
     """k"""
     bumps: Array
     """h in cells, 0 at the rim"""
+    corner: tuple[int, int] = (0, 0)
+    """x and y of the grid's first cell"""
 
     def at(self, x: Array, y: Array, *, bumps: bool) -> Array:
         """Return z at points of the plane (cells)."""
@@ -58,9 +60,9 @@ class Heights:
         ]
         return smooth[0], smooth[1]
 
-    @staticmethod
-    def _sample(grid: Any, x: Any, y: Any) -> Array:
-        return np.asarray(ndimage.map_coordinates(grid, (y, x), order=1, mode="nearest"))
+    def _sample(self, grid: Any, x: Any, y: Any) -> Array:
+        places = (y - self.corner[1], x - self.corner[0])
+        return np.asarray(ndimage.map_coordinates(grid, places, order=1, mode="nearest"))
 
 
 def _gradient(grid: Array) -> tuple[Array, Array]:

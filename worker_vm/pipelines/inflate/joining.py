@@ -1,5 +1,6 @@
-"""Put a layer on a balloon: the union of two solids, each with normals of its own."""
+"""Put layers on a balloon: the union of solids, each with normals of its own."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import manifold3d
@@ -8,7 +9,6 @@ from scipy.spatial import cKDTree
 
 from worker_vm.pipelines.inflate.balloon import Balloon, from_manifold, to_manifold
 from worker_vm.pipelines.inflate.heights import Heights
-from worker_vm.pipelines.inflate.membrane import Array
 from worker_vm.pipelines.inflate.opening import largest
 
 _INSET = 0.5
@@ -21,38 +21,34 @@ _NEEDLE = 2e-4  # cells
 _PART_STEP = 0.05
 
 
-def joined(balloon: Balloon, solid: manifold3d.Manifold, layer: Heights, number: int) -> Balloon:
-    """Join a layer's solid to the balloon.
+def joined(balloon: Balloon, layers: Sequence[tuple[manifold3d.Manifold, Heights]]) -> Balloon:
+    """Join layers to the balloon.
 
     Args:
         balloon: closed, its rim at z = 0.
-        solid: of the layer, in the same cells, its flat side at z = 0: inside the balloon.
-        layer: its heights, for the normals.
-        number: of the layer, from 1.
+        layers: their solids in the same cells, the flat side of each at z = 0, inside the balloon,
+            and their heights, for the normals.
     """
-    body, first = to_manifold(balloon)
+    if not layers:
+        return balloon
+    whole, first = to_manifold(balloon)
+    rim = whole.slice(0.0).offset(-_INSET, manifold3d.JoinType.Miter)
+    for number, (solid, heights) in enumerate(layers, 1):
+        room = rim.extrude(solid.bounding_box()[5] + 1.0).translate((0.0, 0.0, -_INSET / 2.0))
+        aside = tuple(number * step for step in _ASIDE)
+        inner = _with_normals(solid, heights).translate(aside) ^ _with_normals(room, heights)
+        whole += inner
+    # Crumbs and hollows come of surfaces that hardly part.
+    return _apart(from_manifold(largest(whole.simplify(_FINEST)), first))
+
+
+def _with_normals(solid: manifold3d.Manifold, heights: Heights) -> manifold3d.Manifold:
+    """Give a solid the normals of a layer at its points' places."""
     mesh = solid.to_mesh()
     points = np.asarray(mesh.vert_properties, np.float64)[:, :3]
-    whole = manifold3d.Mesh(
-        np.column_stack([points, _normals(layer, points)]).astype(np.float32),
-        np.ascontiguousarray(mesh.tri_verts, dtype=np.uint32),
-        run_index=np.array([0, 3 * len(mesh.tri_verts)], dtype=np.uint32),
-        run_original_id=np.array([first + 3], dtype=np.uint32),
-    )
-    top = float(points[:, 2].max()) + 1.0
-    room = body.slice(0.0).offset(-_INSET, manifold3d.JoinType.Miter).extrude(top)
-    room = room.translate((0.0, 0.0, -_INSET / 2.0))
-    aside = tuple(number * step for step in _ASIDE)
-    layered = body + (manifold3d.Manifold(whole).translate(aside) ^ room)
-    # Crumbs and hollows come of surfaces that hardly part.
-    result = _apart(from_manifold(largest(layered.simplify(_FINEST)), first))
-    bare = ~result.normals.any(axis=1)  # where the room cut
-    result.normals[bare] = _normals(layer, result.points[bare])
-    return result
-
-
-def _normals(layer: Heights, points: Array) -> Array:
-    return layer.normals(points[:, 0], points[:, 1], bumps=True)
+    normals = heights.normals(points[:, 0], points[:, 1], bumps=True)
+    values = np.column_stack([points, normals]).astype(np.float32)
+    return manifold3d.Manifold(manifold3d.Mesh(values, np.asarray(mesh.tri_verts, np.uint32)))
 
 
 def _apart(balloon: Balloon) -> Balloon:

@@ -6,13 +6,14 @@ behind it, and it runs out where it passes the body's own outline.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from worker_vm.cutout import Box
+from worker_vm.cutout.raster import box_of
 from worker_vm.guided_filter import guided_filter
 from worker_vm.pipelines.base import PipelineError
 from worker_vm.pipelines.inflate import membrane
@@ -26,6 +27,7 @@ Film = Callable[[Silhouette, Operator], Array]
 _SNAP = 0.012
 """Of the cut-out's longer side: how far an outline drawn by hand may be off."""
 _FRACTION_BITS = 4  # of corners' places
+_ROOM = 24  # cells about a layer: as far as `membrane.inflate` looks
 
 
 @dataclass(frozen=True)
@@ -50,18 +52,22 @@ def layered(body: Body, outlines: Sequence[Outline]) -> list[Heights]:
     """
     stretch, relief = body.heights.stretch, body.heights.bumps
     highest = stretch * np.sqrt(np.maximum(body.heights.u, 0.0))
+    deep = _inset(body.shape.level, 2) > 0.0
     result = []
     for number, outline in enumerate(outlines):
-        shape = _within(body, outline)
-        if int(shape.inside.sum()) < membrane.CELLS_NEEDED:
+        whole = _within(body, outline)
+        if int(whole.inside.sum()) < membrane.CELLS_NEEDED:
             raise _missed(number)
+        window = box_of(whole.inside, _ROOM)
+        shape = replace(whole, level=whole.level[window])
         operator = membrane.laplacian(shape)
         u = body.film(shape, operator)
-        held = np.where(_deep(body.shape.level, 2), highest, 0.0)
+        held = np.where(deep[window], highest[window], 0.0)
         base = np.where(shape.inside, operator.spanned(held), held)
-        result.append(Heights(u=u, stretch=stretch, bumps=base + relief))
+        corner = (window[1].start, window[0].start)
+        result.append(Heights(u, stretch, base + relief[window], corner))
         top = base + stretch * np.sqrt(np.maximum(u, 0.0))
-        highest = np.where(shape.inside, np.maximum(highest, top), highest)
+        highest[window] = np.where(shape.inside, np.maximum(highest[window], top), highest[window])
     return result
 
 
@@ -91,20 +97,23 @@ def _drawn(outline: Outline, body: Body) -> NDArray[np.float32]:
 
 def _snapped(mask: NDArray[np.float32], front: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Draw a mask's outline to the picture's edges near by, and leave it where there are none."""
+    if not mask.any():
+        return mask
     reach = max(2, round(_SNAP * max(mask.shape)))
-    matte = guided_filter(front, mask, radius=2 * reach)
+    radius = 2 * reach
+    window = box_of(mask > 0.0, reach + 2 * radius + 2)  # what the filter looks at
+    drawn = mask[window]
+    matte = guided_filter(front[window], drawn, radius=radius)
     size = np.ones((2 * reach + 1,) * 2, np.uint8)
     solid = np.clip((matte - 0.5) * 2.2 + 0.5, 0.0, 1.0)
-    return np.asarray(np.clip(solid, cv2.erode(mask, size), cv2.dilate(mask, size)), np.float32)
+    snapped = mask.copy()
+    snapped[window] = np.clip(solid, cv2.erode(drawn, size), cv2.dilate(drawn, size))
+    return snapped
 
 
 def _inset(level: Array, cells: int) -> Array:
     """Move an outline inwards."""
     return np.asarray(cv2.erode(level, np.ones((2 * cells + 1,) * 2, np.uint8)), np.float64)
-
-
-def _deep(level: Array, cells: int) -> NDArray[np.bool_]:
-    return np.asarray(_inset(level, cells) > 0.0)
 
 
 def _missed(number: int) -> PipelineError:

@@ -14,11 +14,15 @@ from worker_vm.manifests import file_facts, rounded
 from worker_vm.pipelines.base import RunInput
 from worker_vm.pipelines.inflate.model import Shape
 from worker_vm.pipelines.inflate.parameters import Parameters
+from worker_vm.pipelines.inflate.symmetry import ALIKE, Mirror
 from worker_vm.pipelines.inflate.topology import euler_number
 
-_LIBRARIES = (
-    "manifold3d", "numba", "numpy", "opencv-python-headless", "pillow", "scikit-image", "scipy",
-)  # fmt: skip
+_LIBRARIES = {
+    name: version(name)
+    for name in (
+        "manifold3d", "numba", "numpy", "opencv-python-headless", "pillow", "scikit-image", "scipy",
+    )
+}  # fmt: skip
 
 
 def mesh_facts(shape: Shape) -> dict[str, Any]:
@@ -34,7 +38,31 @@ def mesh_facts(shape: Shape) -> dict[str, Any]:
         "bodies": 1,
         "euler_number": euler_number(faces),
         "profile": shape.profile,
+        "symmetry": symmetry_facts(shape.mirror, shape.axis),
         "extents": [round(float(side), 6) for side in extents],
+    }
+
+
+def symmetry_facts(mirror: Mirror, axis: float) -> dict[str, Any]:
+    """Say how symmetric the outline was, about which axis, and what was made of it."""
+    warnings = []
+    applied = mirror.paired is not None
+    if applied and mirror.overlap < ALIKE:
+        warnings.append(
+            f"The outline is far from symmetrical (score {mirror.overlap:.2f}): only what has a "
+            "counterpart on the other side was made symmetrical, the rest is as the picture shows."
+        )
+    if mirror.outline_kept:
+        warnings.append(
+            "A part or a hole of the outline would have gone, so it is as the picture shows; only "
+            "the relief was made symmetrical."
+        )
+    return {
+        "asked": mirror.asked,
+        "applied": applied,
+        "axis": round(axis, 4),
+        "score": round(mirror.overlap, 4),
+        "warnings": warnings,
     }
 
 
@@ -66,7 +94,7 @@ def write_manifest(
         "texture": {"size": texture_side, "media_type": "image/jpeg"},
         "glb": file_facts(glb),
         "quality": dict(quality),
-        "libraries": {name: version(name) for name in _LIBRARIES},
+        "libraries": _LIBRARIES,
         "seconds": {name: round(value, 4) for name, value in seconds.items()},
     }
     path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

@@ -24,7 +24,7 @@ _CELLS_WANTED = 30_000
 CELLS_NEEDED = 24
 """Of a silhouette at least."""
 _LONG_SIDE_MAX = 420
-_NEIGHBOURS = ((0, 1), (0, -1), (1, 0), (-1, 0))
+NEIGHBOURS = ((0, 1), (0, -1), (1, 0), (-1, 0))
 _NEAREST_CROSSING = 0.08  # of a cell; a rim any closer to a cell's centre makes a stiff equation
 
 
@@ -137,7 +137,7 @@ def laplacian(shape: Silhouette, stiffness: float = 0.0) -> Operator:
     held = np.zeros(int(inside.sum()))
     joints = np.full(len(held), stiffness)
     rows, cols = [], []
-    for step in _NEIGHBOURS:
+    for step in NEIGHBOURS:
         beside = np.roll(index, step, axis=(0, 1))[inside]
         other = np.roll(level, step, axis=(0, 1))[inside]
         joined = beside >= 0

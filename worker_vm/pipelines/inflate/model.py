@@ -16,6 +16,7 @@ from worker_vm.pipelines.inflate.heights import Heights
 from worker_vm.pipelines.inflate.layers import Body, layered
 from worker_vm.pipelines.inflate.parameters import Parameters
 from worker_vm.pipelines.inflate.relief import relief
+from worker_vm.pipelines.inflate.symmetry import Mirror, symmetrised
 
 ROUGHNESS = 0.68
 
@@ -30,6 +31,9 @@ class Shape:
     front: NDArray[np.uint8]
     alpha: NDArray[np.float32]
     profile: Literal["round", "flat"]
+    mirror: Mirror
+    axis: float
+    """where the mirror stands, in fractions of the picture's width"""
 
 
 def make_shape(subject: Subject, parameters: Parameters) -> Shape:
@@ -39,9 +43,10 @@ def make_shape(subject: Subject, parameters: Parameters) -> Shape:
         PipelineError: SUBJECT_TOO_THIN, LAYER_MISSED, MESH_FAILED or BASE_TOO_THIN.
     """
     outline = membrane.silhouette(subject.alpha)
-    operator = membrane.laplacian(outline)
     front = texture.front_colours(subject)
     edge = flatness.edge_width(front, outline, parameters.profile)
+    outline, mirror = symmetrised(outline, parameters.symmetry)
+    operator = membrane.laplacian(outline)
 
     def film(shape: membrane.Silhouette, operator: membrane.Operator) -> membrane.Array:
         return membrane.plate(shape, edge) if edge else membrane.inflate(shape, operator)
@@ -49,7 +54,7 @@ def make_shape(subject: Subject, parameters: Parameters) -> Shape:
     heights = Heights(
         u=film(outline, operator),
         stretch=(flatness.DEPTH if edge else surface.THICKNESS) * parameters.thickness,
-        bumps=relief(front, outline, operator, parameters.relief),
+        bumps=relief(front, outline, operator, parameters.relief, mirror),
     )
     body = Body(outline, heights, front, subject.window, film)
     balloon = surface.build(heights, parameters.vertex_count, layered(body, parameters.layers))
@@ -59,7 +64,15 @@ def make_shape(subject: Subject, parameters: Parameters) -> Shape:
     )
     mesh = _with_seam(balloon, outline, layout)
     profile: Literal["round", "flat"] = "flat" if edge else "round"
-    return Shape(balloon, mesh, layout, front, subject.alpha, profile)
+    axis = _in_picture(mirror.twice / 2.0, outline, subject)
+    return Shape(balloon, mesh, layout, front, subject.alpha, profile, mirror, axis)
+
+
+def _in_picture(column: float, outline: membrane.Silhouette, subject: Subject) -> float:
+    """Map a column of the grid to a fraction of the picture's width."""
+    x, _ = outline.to_pixels(np.array(column), np.array(0.0))
+    left, _, right, _ = subject.window
+    return float(left + (x + 0.5) / subject.alpha.shape[1] * (right - left))
 
 
 def make_texture(shape: Shape, parameters: Parameters) -> NDArray[np.uint8]:

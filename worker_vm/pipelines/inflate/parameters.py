@@ -9,6 +9,7 @@ from worker_vm.cutout.hints import Hints
 from worker_vm.meshes.formats import ONLY_GLB, Formats
 from worker_vm.pipelines.checked_parameters import checked_parameters
 from worker_vm.pipelines.inflate.flatness import Profile
+from worker_vm.pipelines.inflate.symmetry import Symmetry
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Outline = Annotated[tuple[tuple[Fraction, Fraction], ...], Field(min_length=3, max_length=64)]
@@ -29,6 +30,7 @@ class Parameters(BaseModel):
     thickness: float = Field(default=1.0, ge=0.1, le=2.0)
     profile: Profile = "auto"
     relief: Fraction = 0.3
+    symmetry: Symmetry = "none"
     back: Literal["auto", "mirror", "plain"] = "auto"
     flat_base: float = Field(default=0.0, ge=0.0, le=0.2)
     seed: int = Field(default=0, ge=0, le=2**31 - 1)

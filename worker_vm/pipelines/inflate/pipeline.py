@@ -22,7 +22,7 @@ class InflatePipeline(Pipeline):
     """Picture to textured, watertight GLB, by inflating the subject's silhouette."""
 
     name: ClassVar[str] = "inflate"
-    version: ClassVar[str] = "1.2.0"
+    version: ClassVar[str] = "1.3.0"
 
     @classmethod
     def unavailable_reasons(cls) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker_vm.pipelines.inflate.membrane import PADDING, Array, Operator, Silhouette
+from worker_vm.pipelines.inflate.symmetry import Mirror
 
 _STRONG = 0.035  # change of brightness (0…1) per cell that counts as a painted edge
 _PAINTED = 0.02  # likewise, in the picture itself
@@ -16,7 +17,9 @@ _FLANK = 4  # cells beside such an edge that its blur reaches
 _HEIGHT = 0.010  # of the subject's longer side, at relief 1
 
 
-def relief(rgb: NDArray[np.uint8], shape: Silhouette, operator: Operator, amount: float) -> Array:
+def relief(
+    rgb: NDArray[np.uint8], shape: Silhouette, operator: Operator, amount: float, mirror: Mirror
+) -> Array:
     """Return heights in cells, (h, w), smooth and 0 at the outline.
 
     Args:
@@ -24,6 +27,7 @@ def relief(rgb: NDArray[np.uint8], shape: Silhouette, operator: Operator, amount
         shape: the cut-out's silhouette.
         operator: its Laplacian.
         amount: 0 (none) to 1.
+        mirror: what is to be the same on both sides.
     """
     height, width = (side - 2 * PADDING for side in shape.level.shape)
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255.0
@@ -42,7 +46,7 @@ def relief(rgb: NDArray[np.uint8], shape: Silhouette, operator: Operator, amount
     divergence[1:] -= step_y
     divergence[:, :-1] += step_x
     divergence[:, 1:] -= step_x
-    heights = operator.solve(np.where(shape.inside, divergence, 0.0))
+    heights = operator.solve(np.where(shape.inside, mirror.mean(divergence), 0.0))
     scale = float(np.percentile(np.abs(heights[shape.inside]), 98)) + 1e-3
     heights = np.tanh(heights / scale) * amount * _HEIGHT * max(height, width)
     return np.asarray(cv2.GaussianBlur(heights, (0, 0), 1.0))

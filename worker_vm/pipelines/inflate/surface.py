@@ -57,9 +57,8 @@ def build(heights: Heights, vertex_count: int, layers: Sequence[Heights] = ()) -
         search = _tolerances(solid, wanted[0], cell)
     for tolerance in (*search, 0.0):
         balloon = opened(solid.simplify(tolerance) if tolerance else solid, heights)
-        for number, layer in enumerate(layers, 1):
-            solid_in_front = _layer_solid(layer, wanted[number], tolerance)
-            balloon = joined(balloon, solid_in_front, layer, number)
+        solids = [_layer_solid(*one, tolerance) for one in zip(layers, wanted[1:], strict=True)]
+        balloon = joined(balloon, list(zip(solids, layers, strict=True)))
         if is_closed(balloon, heights):
             return balloon
     raise _mesh_failed()
@@ -115,7 +114,7 @@ def _half_solid(heights: Heights, vertex_count: int) -> tuple[manifold3d.Manifol
     points, faces, _, _ = marching_cubes(volume, 0.0)  # type: ignore[no-untyped-call]
     points = points[:, ::-1].astype(np.float64)  # to x, y, z
     flat = points[:, 2] <= 1.0 + 1e-3
-    points[:, :2] = (points[:, :2] + 0.5) * cell - 0.5
+    points[:, :2] = (points[:, :2] + 0.5) * cell - 0.5 + heights.corner
     height = heights.at(points[:, 0], points[:, 1], bumps=True)
     points[:, 2] = np.where(flat, 0.0, np.maximum(height, LOWEST))
     solid = _manifold(points, faces, flat[faces].all(axis=1))

@@ -13,7 +13,8 @@ Ints = NDArray[np.int64]
 def euler_number(faces: Ints) -> int:
     """Return vertices - edges + faces: 2 for a ball, 0 for a ring."""
     edges = np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
-    return len(np.unique(faces)) - len(np.unique(edges, axis=0)) + len(faces)
+    keys = edges[:, 0] * (int(edges.max()) + 1) + edges[:, 1]
+    return len(np.unique(faces)) - len(np.unique(keys)) + len(faces)
 
 
 def is_one_closed_body(faces: Ints) -> bool:
