@@ -132,20 +132,20 @@ class ThriftyWorker(Worker):
             return
         with self.connection.pipeline() as pipeline:
             pipeline.scard(job.dependents_key)
-            self.increment_successful_job_count(pipeline=pipeline)
-            assert job.started_at is not None
-            assert job.ended_at is not None
-            self.increment_total_working_time(job.ended_at - job.started_at, pipeline)
-            self._keep_result(job, result_ttl, pipeline)
+            self._note_success(job, result_ttl, pipeline)
             job.cleanup(result_ttl, pipeline=pipeline, remove_from_queue=False)
             self.cleanup_execution(job, pipeline)
             dependents = self._batch.execute(pipeline)
         if dependents:
             queue.enqueue_dependents(job)
 
-    def _keep_result(self, job: Job, ttl: int, pipeline: Pipeline) -> None:
-        """What `Job._handle_success` writes; of the job itself only what has changed."""
+    def _note_success(self, job: Job, result_ttl: int, pipeline: Pipeline) -> None:
+        """The worker's counters and the result; of the job itself, only what has changed."""
         assert self.execution is not None
+        assert job.started_at is not None
+        assert job.ended_at is not None
+        self.increment_successful_job_count(pipeline=pipeline)
+        self.increment_total_working_time(job.ended_at - job.started_at, pipeline)
         job.last_heartbeat = job.ended_at
         pipeline.hset(
             job.key,
@@ -159,7 +159,7 @@ class ThriftyWorker(Worker):
         Result.create(
             job,
             Result.Type.SUCCESSFUL,
-            ttl,
+            result_ttl,
             return_value=job._result,  # noqa: SLF001  (RQ's own, from `Job.perform`)
             worker_name=self.name,
             pipeline=pipeline,
@@ -167,4 +167,4 @@ class ThriftyWorker(Worker):
             execution_started_at=self.execution.created_at,
             execution_ended_at=job.ended_at,
         )
-        job.finished_job_registry.add(job, ttl, pipeline)
+        job.finished_job_registry.add(job, result_ttl, pipeline)
