@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 _LENGTH = struct.Struct("!I")
@@ -255,7 +255,8 @@ class ProtocolError(Exception):
 
 def encode(message: Command | Event) -> bytes:
     """A message as it goes over the wire."""
-    body = json.dumps({"type": type(message).__name__, **asdict(message)}).encode()
+    # `vars`, also of the dataclasses in it: `asdict` would copy all that it holds.
+    body = json.dumps({"type": type(message).__name__, **vars(message)}, default=vars).encode()
     return _LENGTH.pack(len(body)) + body
 
 

@@ -50,6 +50,11 @@ class AttemptJob(Job):
         self.repeats_left = None
         self.timeout = self.timeout or DEFAULT_TIMEOUT_SECONDS
 
+    def perform(self) -> str:
+        """Run the attempt; RQ's own first writes what `ThriftyWorker` has written already."""
+        self._result = self.func(*self.args)
+        return self._result
+
     @property
     def func(self) -> Callable[[str], str]:
         """The allowed function.

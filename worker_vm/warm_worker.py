@@ -16,8 +16,8 @@ from typing import Any
 from uuid import UUID
 
 import redis
-from redis.client import Pipeline, PubSubWorkerThread
-from rq import Queue, Worker, worker_registration
+from redis.client import PubSubWorkerThread
+from rq import Queue
 from rq.command import handle_command, parse_payload
 from rq.exceptions import StopRequested
 from rq.job import Job
@@ -27,6 +27,7 @@ from rq.timeouts import BaseDeathPenalty
 from worker_vm.host_pool import HostPool
 from worker_vm.logs import get_logger
 from worker_vm.redis_link import PatientRetry
+from worker_vm.rq_bookkeeping import ThriftyWorker
 from worker_vm.rq_job import AttemptJob
 from worker_vm.runner import RunHost
 from worker_vm.spool_delivery import SpoolDelivery
@@ -39,7 +40,6 @@ WORKER_TTL_SECONDS = 60
 RQ_HEARTBEAT_SECONDS = 15.0
 FORCE_AFTER_SECONDS = 1.0
 _HOST_POLL_SECONDS = 0.5
-_REGISTER_SECONDS = 1.0
 
 
 class NoDeathPenalty(BaseDeathPenalty):
@@ -52,7 +52,7 @@ class NoDeathPenalty(BaseDeathPenalty):
         """Cancel none."""
 
 
-class WarmWorker(Worker):
+class WarmWorker(ThriftyWorker):
     """Serves one queue.
 
     Args:
@@ -88,7 +88,6 @@ class WarmWorker(Worker):
         self._busy = False
         self._forced = False
         self._asked_at = 0.0
-        self._registered_at = 0.0
         self._beats: threading.Thread | None = None
         super().__init__(
             [queue],
@@ -150,6 +149,7 @@ class WarmWorker(Worker):
                 self.heartbeat()
                 self._pool.wait(_HOST_POLL_SECONDS)
                 continue
+            self.check_for_suspension(burst=timeout is None)
             if timeout is None:
                 return super().dequeue_job_and_maintain_ttl(None, max_idle_time)
             result = super().dequeue_job_and_maintain_ttl(timeout, timeout)
@@ -166,7 +166,6 @@ class WarmWorker(Worker):
             self.prepare_execution(job)
             self._beat_from_now_on()
             self.perform_job(job, queue)
-            self.set_state("idle")
         finally:
             with self._current_lock:
                 self._current = None
@@ -185,30 +184,6 @@ class WarmWorker(Worker):
             if (job := self._current) is not None:
                 with suppress(redis.RedisError, StopRequested, AttributeError):
                     self.maintain_heartbeats(job)
-
-    def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
-        """RQ's heartbeat, and once a second the registration again, in case Redis was flushed.
-
-        RQ sends three for each job beside those that go with other commands; where Redis was
-        told within the last second they are left out.
-        """
-        due = time.monotonic() - self._registered_at >= _REGISTER_SECONDS
-        if pipeline is None:
-            if due:
-                with self.connection.pipeline(transaction=False) as own:
-                    self.heartbeat(timeout, own)
-                    own.execute()
-            return
-        super().heartbeat(timeout, pipeline)
-        if due:
-            self._registered_at = time.monotonic()
-            worker_registration.register(self, pipeline)
-            pipeline.hset(self.key, mapping={**self.serialize(), "state": self.get_state()})
-
-    def set_state(self, state: str, pipeline: Pipeline | None = None) -> None:
-        """RQ's own, but for telling Redis twice after each job that the worker is idle."""
-        if pipeline is not None or state != self.get_state():
-            super().set_state(state, pipeline)
 
     def set_shutdown_requested_date(self) -> None:
         """Nothing: this runs in a signal handler, where Redis must not be waited for."""
