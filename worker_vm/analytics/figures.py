@@ -182,12 +182,13 @@ class Figures:
         """
         taken = np.zeros_like(scene.mask)
         free = [
-            (_fitted(scene, taken, figure, place)[0], number)
+            (*_fitted(scene, taken, figure, place), number)
             for number, (figure, place) in enumerate(zip(group, places, strict=True))
         ]
-        for _, number in sorted(free):
+        for cost, rect, number in sorted(free):
             figure = group[number]
-            cost, rect = _fitted(scene, taken, figure, places[number])
+            if taken.any():
+                cost, rect = _fitted(scene, taken, figure, places[number])
             if cost > _UNLIKE:
                 continue
             shown = _claim(scene.mask, taken, figure, rect)
