@@ -203,9 +203,7 @@ def _surroundings(  # noqa: PLR0917
 
 
 @inlined
-def _shuffled(
-    patch: Bytes, cover: Bytes, wide: int
-) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+def _shuffled(patch: Bytes, cover: Bytes, wide: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Return a patch's colours, and where they lie in rows of some length, in a mixed order.
 
     So the first few tell about all.
@@ -249,6 +247,6 @@ def _nearest_first(reach: NDArray[np.int64]) -> NDArray[np.int64]:
 @inlined
 def _pixel_cost(pixel: NDArray[np.int32], colour: NDArray[np.int32]) -> int:
     if pixel[3] >= 0:
-        return pixel[3]
+        return int(pixel[3])
     off = abs(pixel[0] - colour[0]) + abs(pixel[1] - colour[1]) + abs(pixel[2] - colour[2])
-    return min(off, _WORST)
+    return min(int(off), _WORST)
