@@ -91,7 +91,7 @@ def cost(laps: int) -> None:
             start = time.process_time()
             found = detector.detect(one.picture, frame, time_s)
             between = time.process_time()
-            watch.update(follow.update(found, time_s), time_s, frame)
+            watch.update(follow.update(found, one.picture, time_s), time_s, frame)
             follow.finished()
             spent[0] += between - start
             spent[1] += time.process_time() - between

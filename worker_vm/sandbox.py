@@ -12,6 +12,7 @@ it; run the worker under an account of its own.
 
 import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import re
@@ -108,6 +109,10 @@ class ConfinedChild:
             env={"LC_ALL": "C.UTF-8", "MALLOC_ARENA_MAX": "1"},
             start_new_session=True,
         )
+        if self._process.stdout is not None:
+            # Frames are large. The kernel may refuse; then they come in smaller pieces.
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(self._process.stdout, fcntl.F_SETPIPE_SZ, _CHUNK)
 
     def __enter__(self) -> Self:
         return self

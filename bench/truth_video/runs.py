@@ -94,7 +94,8 @@ def analyse(
     events = []
     for index, one in enumerate(drawn):
         time_s = index / RATE
-        tracks = follow.update(detector.detect(one.picture, index, time_s), time_s)
+        found = detector.detect(one.picture, index, time_s)
+        tracks = follow.update(found, one.picture, time_s)
         judge.see(one, tracks)
         events += watch.update(tracks, time_s, index)
     events += watch.finish()

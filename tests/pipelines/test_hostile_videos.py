@@ -1,7 +1,9 @@
 """Each hostile or broken video ends in its own permanent code, and does no harm."""
 
+import os
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from hostile_videos import HOSTILE, MOVING, half, rotten
 from video_clips import CLIPS
 
 from worker_vm.pipelines.base import PipelineError
+from worker_vm.video.input import Video
 from worker_vm.video.problems import VideoCode
 
 Runner = Callable[..., Any]
@@ -58,6 +61,26 @@ def test_partial_takes_what_is_left(run: Runner, damage, tmp_path: Path) -> None
     outcome = run(broken, tmp_path / "run", fps=5, on_damage="partial")
     assert outcome.manifest["damage"]
     assert count(outcome) == outcome.metrics["frame_count"] > 0
+
+
+@EACH_PIPELINE
+@pytest.mark.parametrize("on_damage", ["fail", "partial"])
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.ts"])
+def test_what_cannot_be_read_is_no_damage(
+    run: Runner, name: str, on_damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the file's end cannot be read, the next attempt may, so nothing is made of the rest."""
+    video = replace(MOVING, suffix=name.partition(".")[2]).write(tmp_path / name)
+    look = Video.media_type
+
+    def lose_the_end(self: Video) -> str:
+        os.truncate(video, self.size_bytes // 2)
+        return look(self)
+
+    monkeypatch.setattr(Video, "media_type", lose_the_end)
+    with pytest.raises(PipelineError) as caught:
+        run(video, tmp_path / "run", fps=5, on_damage=on_damage)
+    assert (caught.value.code, caught.value.permanent) == ("INPUT_READ_ERROR", False)
 
 
 @EACH_PIPELINE

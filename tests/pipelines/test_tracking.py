@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from worker_vm.analytics.boxes import Detections, Track
+from worker_vm.analytics.boxes import Detections, Frame, Track
 from worker_vm.analytics.tracking import TRACKER_NAMES, Tracker, TrackerName, make_tracker
 
 SIZE = (640, 360)
 RATE = 25.0
+BLANK = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
 
 every_tracker = pytest.mark.parametrize("name", TRACKER_NAMES)
 
@@ -33,7 +34,7 @@ def clipped(x: float) -> tuple[float, float, float, float]:
 
 
 def run(tracker: Tracker, frames: Sequence[Detections]) -> list[list[Track]]:
-    return [tracker.update(one, number / RATE) for number, one in enumerate(frames)]
+    return [tracker.update(one, BLANK, number / RATE) for number, one in enumerate(frames)]
 
 
 def seen(tracks: list[Track]) -> list[int]:
@@ -53,7 +54,7 @@ def test_box_is_the_detected_one(name: TrackerName) -> None:
     """A seen track has the box, class and confidence of its detection."""
     tracker = make_tracker(name, RATE, SIZE)
     run(tracker, [found(person(100), class_id=3)] * 3)
-    (track,) = tracker.update(found(person(104), confidence=0.75, class_id=3), 3 / RATE)
+    (track,) = tracker.update(found(person(104), confidence=0.75, class_id=3), BLANK, 3 / RATE)
     assert track == Track(1, person(104), 3, 0.75, is_seen=True)
 
 
@@ -93,7 +94,7 @@ def test_ends_after_a_while(name: TrackerName) -> None:
     """What stays away for longer than a second and a half has ended, and is told once."""
     tracker = make_tracker(name, RATE, SIZE)
     run(tracker, [found(person(300))] * 10)
-    gone = [tracker.update(found(), (10 + n) / RATE) for n in range(40)]
+    gone = [tracker.update(found(), BLANK, (10 + n) / RATE) for n in range(40)]
     assert [len(one) for one in gone] == [1] * 37 + [0] * 3
     assert tracker.finished() == [1]
     assert tracker.finished() == []
@@ -109,12 +110,68 @@ def test_leaving_is_not_waited_for(name: TrackerName) -> None:
     assert seen(tracks[-1]) == [2]
 
 
+def painted(*people: tuple[float, tuple[int, int, int]]) -> Frame:
+    """Draw people at places, the later ones in front, each in a colour."""
+    picture = BLANK + np.uint8(120)
+    for x, colour in people:
+        left, top, right, bottom = (int(edge) for edge in clipped(x))
+        picture[top:bottom, left : max(right, left)] = colour
+    return picture
+
+
+RED, BLUE = (40, 40, 200), (200, 80, 30)
+
+
+@every_tracker
+@pytest.mark.parametrize("turns", [False, True])
+def test_looks_tell_who_is_who(name: TrackerName, *, turns: bool) -> None:
+    """Two who hide each other wholly keep their ids, whether they go on or turn back."""
+    tracker = make_tracker(name, RATE, SIZE)
+    for number in range(71):
+        x = 100.0 + 4 * (70 - number if turns and number > 35 else number)
+        red, blue = (x, RED), (480 - x, BLUE)
+        behind = [] if abs(x - 240) < 14 else [person(480 - x)]
+        tracks = tracker.update(found(person(x), *behind), painted(blue, red), number / RATE)
+        places = {track.id: (track.box[0] + track.box[2]) / 2 for track in tracks if track.is_seen}
+        if number == 20:
+            first, second = sorted(places, key=places.__getitem__)
+            assert places == {first: x, second: 480 - x}
+    assert places == {first: x, second: 480 - x}
+
+
+@every_tracker
+def test_entering_before_another_has_left(name: TrackerName) -> None:
+    """Who comes in, and hides one who is just leaving there, gets an id of his own."""
+    tracker = make_tracker(name, RATE, SIZE)
+    for number in range(40):
+        out, into = 60 - 4 * number, -56 + 4 * number
+        picture = painted((out, BLUE), (into, RED))
+        # One frame shows both; then the one who comes in hides the other.
+        boxes = [clipped(out)] * (number < 14) + [clipped(into)] * (number > 12)
+        tracks = tracker.update(found(*boxes), picture, number / RATE)
+        if number == 10:
+            assert seen(tracks) == [1]
+    assert seen(tracks) == [2]
+
+
+@every_tracker
+@pytest.mark.parametrize("size", [(1, 1), (3, 640), (360, 1)])
+def test_boxes_beside_the_frame(name: TrackerName, size: tuple[int, int]) -> None:
+    """Boxes that have nothing to do with the picture are followed all the same."""
+    tracker = make_tracker(name, RATE, SIZE)
+    frame = np.zeros((*size, 3), np.uint8)
+    for number in range(30):
+        boxes = found(person(100 + 5 * number), person(300 - 5 * number), (-9, -9, -2, -3))
+        tracks = tracker.update(boxes, frame, number / RATE)
+    assert len(seen(tracks)) >= 2
+
+
 @every_tracker
 def test_irregular_times(name: TrackerName) -> None:
     """Frames need not be evenly spaced: the way since the last one follows from their times."""
     tracker = make_tracker(name, RATE, SIZE)
     times = [0.0, 0.04, 0.08, 0.12, 0.16, 0.2, 0.24, 0.28, 0.48, 0.52, 0.56]
-    tracks = [tracker.update(found(person(100 + 125 * time)), time) for time in times]
+    tracks = [tracker.update(found(person(100 + 125 * time)), BLANK, time) for time in times]
     assert [seen(one) for one in tracks[1:]] == [[1]] * 10
 
 
@@ -123,7 +180,7 @@ def test_long_gap(name: TrackerName) -> None:
     """After a gap of a minute all are new."""
     tracker = make_tracker(name, RATE, SIZE)
     run(tracker, [found(person(300))] * 10)
-    later = [tracker.update(found(person(300)), 60 + n / RATE) for n in range(4)]
+    later = [tracker.update(found(person(300)), BLANK, 60 + n / RATE) for n in range(4)]
     assert seen(later[-1]) == [2]
     assert tracker.finished() == [1]
 
@@ -145,9 +202,9 @@ def test_unsure_detections_continue_tracks() -> None:
 def test_time_must_move_on(time_s: float) -> None:
     """A frame that is no later than the one before is an error."""
     tracker = make_tracker("bytetrack", RATE, SIZE)
-    tracker.update(found(), 0.0)
+    tracker.update(found(), BLANK, 0.0)
     with pytest.raises(ValueError, match="cannot follow"):
-        tracker.update(found(), time_s)
+        tracker.update(found(), BLANK, time_s)
 
 
 def test_unknown_tracker() -> None:
@@ -161,7 +218,7 @@ def test_memory_stays_bounded(name: TrackerName) -> None:
     """Nothing is kept of the tracks that have ended."""
     tracker = make_tracker(name, RATE, SIZE)
     for number in range(600):
-        tracker.update(found(person(100 + 200 * (number // 4 % 3))), number / RATE)
+        tracker.update(found(person(100 + 200 * (number // 4 % 3))), BLANK, number / RATE)
         tracker.finished()
     assert len(tracker._alive) < 20
     assert len(tracker._library.tracks) < 20

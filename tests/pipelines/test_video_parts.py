@@ -196,7 +196,7 @@ def test_what_cannot_be_read_is_not_damaged(tmp_path: Path) -> None:
     damaged = corrupt("it ends early")
     descriptor = os.open(tmp_path, os.O_RDONLY)
     try:
-        reader = DescriptorReader(descriptor)
+        reader = DescriptorReader(descriptor, 1)
         assert explain(damaged, reader, LogWatch()) is damaged
         with pytest.raises(IsADirectoryError):
             reader.read(1)

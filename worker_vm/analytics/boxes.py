@@ -12,6 +12,24 @@ Box = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels of the frame; right and bottom lie outside of the thing."""
 
 
+def area(box: Box) -> float:
+    """Return how many pixels a box has; 0 if it is turned inside out."""
+    return max(box[2] - box[0], 0.0) * max(box[3] - box[1], 0.0)
+
+
+def common_area(one: Box, other: Box) -> float:
+    """Return how many pixels two boxes have in common."""
+    return area(
+        (max(one[0], other[0]), max(one[1], other[1]), min(one[2], other[2]), min(one[3], other[3]))
+    )
+
+
+def overlap(one: Box, other: Box) -> float:
+    """Return the intersection of two boxes over their union, 0 to 1."""
+    common = common_area(one, other)
+    return common / max(area(one) + area(other) - common, 1e-9)
+
+
 @dataclass(frozen=True)
 class Detections:
     """What a detector found in one frame; the three arrays have one row per thing."""

@@ -182,12 +182,12 @@ class Figures:
         """
         taken = np.zeros_like(scene.mask)
         free = [
-            (_fitted(scene, taken, figure, place)[0], number)
+            (_fitted(scene, taken, figure, place), number)
             for number, (figure, place) in enumerate(zip(group, places, strict=True))
         ]
-        for _, number in sorted(free):
+        for alone, number in sorted(free):
             figure = group[number]
-            cost, rect = _fitted(scene, taken, figure, places[number])
+            cost, rect = _fitted(scene, taken, figure, places[number]) if taken.any() else alone
             if cost > _UNLIKE:
                 continue
             shown = _claim(scene.mask, taken, figure, rect)

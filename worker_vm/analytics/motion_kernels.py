@@ -3,38 +3,67 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from worker_vm.rendering.jit import kernel
+from worker_vm.rendering.jit import inlined, kernel
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
 BACKGROUND, SHADOW, WEAK, STRONG = 0, 1, 2, 3
 
-_NEUTRAL = 20.0
+_NEUTRAL = 3 * 20
 """Cost of a pixel of which nothing is known: outside of the picture, or behind someone else."""
-_WORST = 40.0
-"""Cost of a pixel that is surely wrong, or shows background."""
+_WORST = 3 * 40
+"""Cost of a pixel that is surely wrong, or shows background. Both are sums of three colours."""
+_CHUNK = 64
+"""After how many pixels it is asked whether a place can still be the best."""
+_GOLDEN = 0.618
+_RUN = 4096
+"""How many pixels the median is taken of at a time: they fit into the processor's cache."""
 
 
 @kernel
 def median(samples: Bytes, result: Bytes) -> None:
     """Write the median along the first axis.
 
+    The least and the greatest of just over half of the samples cannot be the median: they are
+    dropped, another sample is taken in, until three are left (Devillard, "Fast Median Search",
+    1998). It is done with whole runs of pixels at once, which processors do many at a time.
+
     Args:
         samples: (n, m), n odd.
         result: (m,)
     """
     count, size = samples.shape
-    ordered = np.empty(count, np.uint8)
-    for place in range(size):
-        for number in range(count):
-            value = samples[number, place]
-            at = number
-            while at > 0 and ordered[at - 1] > value:
-                ordered[at] = ordered[at - 1]
-                at -= 1
-            ordered[at] = value
-        result[place] = ordered[count // 2]
+    kept = min(count // 2 + 2, count)
+    run = np.empty((kept, _RUN), np.uint8)
+    for start in range(0, size, _RUN):
+        length = min(_RUN, size - start)
+        for number in range(kept):
+            run[number, :length] = samples[number, start : start + length]
+        low, high = 0, kept - 1
+        for taken in range(kept, count):
+            _spread(run, low, high)
+            low += 1
+            run[high, :length] = samples[taken, start : start + length]
+        _spread(run, low, high)
+        result[start : start + length] = run[(low + high) // 2, :length]
+
+
+@inlined
+def _spread(run: Bytes, low: int, high: int) -> None:
+    """Bring the least of some rows to the first of them, and the greatest to the last."""
+    for row in range(low + 1, high + 1):
+        _order(run[low], run[row])
+    for row in range(low + 1, high):
+        _order(run[row], run[high])
+
+
+@inlined
+def _order(one: Bytes, other: Bytes) -> None:
+    for place in range(_RUN):
+        here, there = one[place], other[place]
+        one[place] = min(here, there)
+        other[place] = max(here, there)
 
 
 @kernel
@@ -102,6 +131,10 @@ def fit(  # noqa: PLR0917
 ) -> tuple[float, int, int]:
     """Look for the place near `start` where a patch fits best.
 
+    All places are tried, the nearest first, and each is given up as soon as it must be worse than
+    the best so far (Bei and Gray, "An Improvement of the Minimum Distortion Encoding Algorithm for
+    Vector Quantization", 1985).
+
     Args:
         frame: (h, w, 3)
         mask: (h, w), not 0 where something moves.
@@ -115,34 +148,105 @@ def fit(  # noqa: PLR0917
     Returns:
         The mean cost per pixel, and how far off the start the best place is in x and y.
     """
-    tall, wide = cover.shape
-    best, best_x, best_y = 2.0 * _WORST + 1e6, 0, 0
-    for dy in range(-reach[1], reach[1] + 1):
-        for dx in range(-reach[0], reach[0] + 1):
-            total, count = 0.0, 0
-            for v in range(tall):
-                y = start[1] + dy + v
-                for u in range(wide):
-                    if cover[v, u] == 0:
-                        continue
-                    x = start[0] + dx + u
-                    count += 1
-                    total += _pixel_cost(frame, mask, taken, x, y, patch[v, u])
-            cost = total / max(count, 1) + pull * (dx * dx + dy * dy)
-            if cost < best:
-                best, best_x, best_y = cost, dx, dy
+    pixels, wide = _surroundings(frame, mask, taken, cover.shape, start, reach)
+    wanted, at = _shuffled(patch, cover, wide)
+    count = max(len(at), 1)
+    best, best_x, best_y = np.inf, 0, 0
+    for dx, dy in _nearest_first(reach):
+        extra = pull * (dx * dx + dy * dy)
+        if extra >= best:
+            continue
+        most = min((best - extra) * 3.0 * count, 2.0**31)
+        corner = (dy + reach[1]) * wide + dx + reach[0]
+        total = 0
+        for first in range(0, len(at), _CHUNK):
+            for number in range(first, min(first + _CHUNK, len(at))):
+                there = at[number] + corner
+                total += _pixel_cost(pixels[there], wanted[number])
+            if total > most:
+                break
+        cost = total / (3.0 * count) + extra
+        if cost < best:
+            best, best_x, best_y = cost, dx, dy
     return best, best_x, best_y
 
 
-@kernel
-def _pixel_cost(  # noqa: PLR0917
-    frame: Bytes, mask: Bytes, taken: Bytes, x: int, y: int, colour: Bytes
-) -> float:
-    if x < 0 or y < 0 or y >= mask.shape[0] or x >= mask.shape[1] or taken[y, x] != 0:
-        return _NEUTRAL
-    if mask[y, x] == 0:
-        return _WORST
-    off = 0.0
-    for c in range(3):
-        off += abs(float(frame[y, x, c]) - float(colour[c]))
-    return min(off / 3.0, _WORST)
+@inlined
+def _surroundings(  # noqa: PLR0917
+    frame: Bytes,
+    mask: Bytes,
+    taken: Bytes,
+    sides: tuple[int, int],
+    start: NDArray[np.int64],
+    reach: NDArray[np.int64],
+) -> tuple[NDArray[np.int32], int]:
+    """Return all pixels that a patch may come to lie on, row by row, and how long a row is.
+
+    Each is its three colours and what is known of it beforehand: its cost, or -1.
+    """
+    tall, wide = sides[0] + 2 * reach[1], sides[1] + 2 * reach[0]
+    pixels = np.empty((tall * wide, 4), np.int32)
+    for v in range(tall):
+        y = start[1] - reach[1] + v
+        for u in range(wide):
+            x = start[0] - reach[0] + u
+            pixel = pixels[v * wide + u]
+            if x < 0 or y < 0 or y >= mask.shape[0] or x >= mask.shape[1] or taken[y, x] != 0:
+                pixel[3] = _NEUTRAL
+            elif mask[y, x] == 0:
+                pixel[3] = _WORST
+            else:
+                pixel[3] = -1
+                for c in range(3):
+                    pixel[c] = frame[y, x, c]
+    return pixels, wide
+
+
+@inlined
+def _shuffled(patch: Bytes, cover: Bytes, wide: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Return a patch's colours, and where they lie in rows of some length, in a mixed order.
+
+    So the first few tell about all.
+    """
+    rows, columns = np.nonzero(cover)
+    count = len(rows)
+    wanted, at = np.empty((count, 3), np.int32), np.empty(count, np.int64)
+    step = max(int(count * _GOLDEN), 1)
+    while _common_divisor(step, count) > 1:
+        step += 1
+    place = 0
+    for number in range(count):
+        v, u = rows[place], columns[place]
+        at[number] = v * wide + u
+        for c in range(3):
+            wanted[number, c] = patch[v, u, c]
+        place = (place + step) % count
+    return wanted, at
+
+
+@inlined
+def _common_divisor(one: int, other: int) -> int:
+    while other:
+        one, other = other, one % other
+    return one
+
+
+@inlined
+def _nearest_first(reach: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return all steps within reach, (n, 2), the shortest first."""
+    across, down = 2 * reach[0] + 1, 2 * reach[1] + 1
+    steps = np.empty((across * down, 2), np.int64)
+    lengths = np.empty(len(steps), np.int64)
+    for number in range(len(steps)):
+        dx, dy = number % across - reach[0], number // across - reach[1]
+        steps[number, 0], steps[number, 1] = dx, dy
+        lengths[number] = dx * dx + dy * dy
+    return steps[np.argsort(lengths, kind="mergesort")]
+
+
+@inlined
+def _pixel_cost(pixel: NDArray[np.int32], colour: NDArray[np.int32]) -> int:
+    if pixel[3] >= 0:
+        return int(pixel[3])
+    off = abs(pixel[0] - colour[0]) + abs(pixel[1] - colour[1]) + abs(pixel[2] - colour[2])
+    return min(int(off), _WORST)

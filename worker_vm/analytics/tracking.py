@@ -6,16 +6,18 @@ al., "Observation-Centric SORT" (CVPR 2023).
 """
 
 import math
-from collections import Counter
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import supervision as sv
 from trackers import ByteTrackTracker, OCSORTTracker, SORTTracker
 
-from worker_vm.analytics.boxes import Box, Detections, Track
-from worker_vm.analytics.course import Course
+from worker_vm.analytics.boxes import Box, Detections, Frame, Track, area, overlap
+from worker_vm.analytics.encounters import Encounters, Seen
+from worker_vm.analytics.identity import Identity
+from worker_vm.analytics.looks import Look
 
 TrackerName = Literal["bytetrack", "sort", "ocsort"]
 TRACKER_NAMES: tuple[TrackerName, ...] = get_args(TrackerName)
@@ -30,6 +32,10 @@ _LIBRARY_RATE = 30.0
 """Frames a second in which the library counts how long a track may be lost."""
 _IN_PICTURE = 0.5
 """Which share of a lost thing should be in the picture at least; with less, it has left."""
+_WHOLE = 0.95
+"""With less of it in the picture, it may be about to leave."""
+_UNLIKE = 0.9
+"""How unlike itself (0 to 2, looks and place) what leaves may be, or it is somebody else."""
 _REPLACED = 0.15
 """By which share of its size what is leaving may be further in than it should be."""
 _NEAR = 0.6
@@ -38,18 +44,15 @@ _SIMILAR = 0.7
 """And how much of its height it must have kept."""
 
 
-@dataclass
-class _Memory:
-    """What is known of a track."""
+class _Sighting(NamedTuple):
+    """One detection, as the library takes it."""
 
-    number: int
-    course: Course = field(default_factory=Course)
-    confidence: float = 0.0
-    votes: Counter[int] = field(default_factory=Counter)
-
-    def now(self, box: Box, *, is_seen: bool) -> Track:
-        class_id = max(self.votes, key=self.votes.__getitem__)
-        return Track(self.number, box, class_id, self.confidence, is_seen)
+    key: int
+    """The library's id."""
+    box: Box
+    class_id: int
+    confidence: float
+    look: Look
 
 
 class Tracker:
@@ -64,17 +67,19 @@ class Tracker:
     ) -> None:
         self._library: Any = library
         self._size = size
-        self._alive: dict[int, _Memory] = {}
+        self._alive: dict[int, Identity] = {}
         """By the library's id."""
+        self._encounters = Encounters()
         self._count = 0
         self._finished: list[int] = []
         self._time_s: float | None = None
 
-    def update(self, detections: Detections, time_s: float) -> list[Track]:
+    def update(self, detections: Detections, frame: Frame, time_s: float) -> list[Track]:
         """Return all tracks that are alive, those that are lost for now included, by id.
 
         Args:
             detections: what was found in this frame.
+            frame: uint8 [height, width, 3]; its colours tell apart who has hidden each other.
             time_s: of this frame, greater than the one before. Gaps are fine: a track that has been
                 lost for longer than a second and a half ends.
 
@@ -90,8 +95,8 @@ class Tracker:
             class_id=detections.class_id,
         )
         found = self._library.update(given, timestamp=time_s)
-        tracks = self._seen(found, time_s) if len(found) else []
-        tracks += self._lost({track.id for track in tracks}, time_s)
+        sightings = self._known(_sightings(found, frame), time_s) if len(found) else []
+        tracks = self._settled(sightings, time_s)
         self._library.tracks = [
             tracklet
             for tracklet in self._library.tracks
@@ -104,64 +109,87 @@ class Tracker:
         finished, self._finished = self._finished, []
         return finished
 
-    def _seen(self, found: sv.Detections, time_s: float) -> list[Track]:
-        rows = zip(
-            found.tracker_id.tolist(), found.xyxy.tolist(), found.class_id.tolist(),
-            found.confidence.tolist(), strict=True,
-        )  # fmt: skip
+    def _known(self, sightings: Iterable[_Sighting], time_s: float) -> list[_Sighting]:
+        """Return what is taken for somebody, whose ids are living ones afterwards."""
+        kept: list[_Sighting] = []
         # Those that are known first: the others may turn out to be what was lost.
-        known_first = sorted(
-            (row for row in rows if row[0] >= 0),
-            key=lambda row: (row[0] not in self._alive, row[0]),
-        )
-        tracks = []
-        for identity, (left, top, right, bottom), class_id, confidence in known_first:
-            box = (left, top, right, bottom)
-            memory = self._alive.get(identity)
-            if memory is not None and self._is_replaced(memory, box, time_s):
-                self._end(identity)
+        for one in sorted(sightings, key=lambda one: (one.key not in self._alive, one.key)):
+            known = self._alive.get(one.key)
+            if known is not None and self._is_replaced(known, one, time_s):
+                self._end(one.key)
                 continue
-            memory = memory or self._begin(identity, box, time_s)
-            memory.course.add(time_s, box)
-            memory.confidence = confidence
-            memory.votes[class_id] += 1
-            tracks.append(memory.now(box, is_seen=True))
-        return tracks
+            if known is None:
+                self._begin(one, {self._alive[other.key].number for other in kept}, time_s)
+            kept.append(one)
+        return kept
 
-    def _begin(self, identity: int, box: Box, time_s: float) -> _Memory:
-        """Return the lost track that has turned up again, or a new one."""
+    def _begin(self, sighting: _Sighting, taken: AbstractSet[int], time_s: float) -> None:
+        """Take it for the lost one that has turned up again, or for a new one."""
         near = {
             lost: distance
-            for lost, memory in self._alive.items()
-            if memory.course.time_s < time_s
-            and (distance := _distance(memory.course.expected(time_s), box)) <= _NEAR
+            for lost, identity in self._alive.items()
+            if identity.number not in taken
+            and identity.course.time_s < time_s
+            and (expected := identity.course.expected(time_s))
+            and (distance := _distance(expected, sighting.box)) <= _NEAR
+            and not self._is_somebody_else(identity, sighting, expected)
         }
         if near:
-            memory = self._alive.pop(min(near, key=near.__getitem__))
+            identity = self._alive.pop(min(near, key=near.__getitem__))
         else:
             self._count += 1
-            memory = _Memory(self._count)
-        self._alive[identity] = memory
-        return memory
+            identity = Identity(self._count)
+        self._alive[sighting.key] = identity
 
-    def _lost(self, seen: set[int], time_s: float) -> list[Track]:
-        tracks = []
-        for identity, memory in list(self._alive.items()):
-            if memory.number in seen:
+    def _settled(self, sightings: Sequence[_Sighting], time_s: float) -> list[Track]:
+        """Return all tracks, once it is clear who is who."""
+        keys = {one.key for one in sightings}
+        lost = self._still_lost(keys, time_s)
+        seen = [Seen(self._alive[one.key], one.box, one.look) for one in sightings]
+        owners = self._encounters.settle(time_s, seen, list(lost.values()))
+        self._hand_over([one.key for one in sightings], owners, list(lost))
+        for one, owner in zip(sightings, owners, strict=True):
+            owner.see(time_s, one.box, one.class_id, one.confidence)
+        return [
+            identity.now(identity.course.box, is_seen=True)
+            if identity.course.time_s == time_s
+            else identity.now(identity.course.expected(time_s), is_seen=False)
+            for identity in self._alive.values()
+        ]
+
+    def _hand_over(
+        self, keys: Sequence[int], owners: Sequence[Identity], lost: Sequence[int]
+    ) -> None:
+        """Give the library's tracks to those whose they are."""
+        before = [self._alive[key] for key in (*keys, *lost)]
+        owning = {owner.number for owner in owners}
+        others = [identity for identity in before if identity.number not in owning]
+        for key, identity in zip((*keys, *lost), (*owners, *others), strict=True):
+            self._alive[key] = identity
+
+    def _still_lost(self, seen: AbstractSet[int], time_s: float) -> dict[int, tuple[Identity, Box]]:
+        """Return who is not seen, and where they should be; end those who have been so for long."""
+        lost = {}
+        for key, identity in list(self._alive.items()):
+            if key in seen:
                 continue
-            box = memory.course.expected(time_s)
-            if time_s - memory.course.time_s > _LOST_S or self._share_inside(box) < _IN_PICTURE:
-                self._end(identity)
+            box = identity.course.expected(time_s)
+            if time_s - identity.course.time_s > _LOST_S or self._share_inside(box) < _IN_PICTURE:
+                self._end(key)
             else:
-                tracks.append(memory.now(box, is_seen=False))
-        return tracks
+                lost[key] = identity, box
+        return lost
 
-    def _end(self, identity: int) -> None:
-        self._finished.append(self._alive.pop(identity).number)
+    def _end(self, key: int) -> None:
+        number = self._alive.pop(key).number
+        self._encounters.forget(number)
+        self._finished.append(number)
 
-    def _is_replaced(self, memory: _Memory, box: Box, time_s: float) -> bool:
-        """Tell whether a thing that was all but gone has been taken for one that comes in there."""
-        expected = memory.course.expected(time_s)
+    def _is_replaced(self, known: Identity, sighting: _Sighting, time_s: float) -> bool:
+        """Tell whether a thing that is leaving has been taken for one that comes in there."""
+        expected, box = known.course.expected(time_s), sighting.box
+        if self._is_somebody_else(known, sighting, expected):
+            return True
         if self._share_inside(expected) >= _IN_PICTURE:
             return False
         width, height = self._size
@@ -174,13 +202,32 @@ class Tracker:
             or (bottom > height and box[1] < top - most[1])
         )
 
-    def _share_inside(self, box: Box) -> float:
-        left, top, right, bottom = box
+    def _is_somebody_else(self, leaving: Identity, sighting: _Sighting, expected: Box) -> bool:
+        """Tell whether neither looks nor place are those of one who is partly out already."""
+        if self._share_inside(expected) >= _WHOLE:
+            return False
+        unlikeness = leaving.unlikeness(sighting.look)
+        apart = 1 - overlap(self._part_inside(expected), sighting.box)
+        return unlikeness is not None and unlikeness + apart > _UNLIKE
+
+    def _part_inside(self, box: Box) -> Box:
         width, height = self._size
-        inside = (min(right, width) - max(left, 0.0)) * (min(bottom, height) - max(top, 0.0))
-        area = (right - left) * (bottom - top)
-        both = min(right, width) > max(left, 0.0) and min(bottom, height) > max(top, 0.0)
-        return inside / area if both else 0.0
+        left, top, right, bottom = box
+        return max(left, 0.0), max(top, 0.0), min(right, width), min(bottom, height)
+
+    def _share_inside(self, box: Box) -> float:
+        return area(self._part_inside(box)) / max(area(box), 1e-9)
+
+
+def _sightings(found: sv.Detections, frame: Frame) -> Iterator[_Sighting]:
+    """Look at what the library has an id for."""
+    boxes: list[Box] = list(map(tuple, found.xyxy.tolist()))
+    ids, classes = found.tracker_id.tolist(), found.class_id.tolist()
+    for place, confidence in enumerate(found.confidence.tolist()):
+        if ids[place] >= 0:
+            others = [*boxes[:place], *boxes[place + 1 :]]
+            look = Look.at(frame, boxes[place], others)
+            yield _Sighting(ids[place], boxes[place], classes[place], confidence, look)
 
 
 def _distance(expected: Box, box: Box) -> float:

@@ -34,14 +34,18 @@ class DamagedError(Exception):
 
 
 def serve(
-    work: Callable[[VideoReader, LogWatch, int], None],
+    work: Callable[[VideoReader, LogWatch, int], dict[str, Any]],
     warm_up: Callable[[], None],
     size_bytes: int,
 ) -> None:
-    """Confine this process, do its work, and tell why it failed if it does.
+    """Confine this process, do its work, and tell how that went, or why it failed.
+
+    What was left out because it could not be read is no result, even if a damaged video is welcome:
+    the next attempt may read it.
 
     Args:
-        work: gets the file, what FFmpeg logs, and how many threads it may use.
+        work: gets the file, what FFmpeg logs, and how many threads it may use; returns what there
+            is to say once it is done.
         warm_up: has everything in memory that `work` needs, while files can still be opened.
         size_bytes: of the video.
     """
@@ -52,13 +56,20 @@ def serve(
     watch.listen()
     threads = confine(limits_from_argv())
     try:
-        work(reader, watch, threads)
+        facts = work(reader, watch, threads)
+        _require_read(reader)
+        send(STDOUT, Record("done", facts))
     except BrokenPipeError:
         return
     except Exception as error:  # noqa: BLE001  (decoders raise nearly everything on broken files)
         problem = explain(error, reader, watch)
         facts = {"code": problem.code.value, "message": problem.message}
         send(STDOUT, Record("error", facts))
+
+
+def _require_read(reader: VideoReader) -> None:
+    if reader.failure is not None:
+        raise reader.failure
 
 
 def read_packets(

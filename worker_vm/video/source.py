@@ -1,5 +1,6 @@
 """Opening a hostile video: known containers only, nothing but its own bytes, bounded pictures."""
 
+import errno
 import os
 import pkgutil
 import stat
@@ -56,7 +57,7 @@ def open_reader(descriptor: int, size_bytes: int) -> VideoReader:
     """The reader for a descriptor that a confined child was given (`video.input`)."""
     if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
         return RangeReader(descriptor, size_bytes)
-    return DescriptorReader(descriptor)
+    return DescriptorReader(descriptor, size_bytes)
 
 
 class DescriptorReader:
@@ -64,16 +65,22 @@ class DescriptorReader:
 
     Args:
         descriptor: of a regular file.
+        size_bytes: of the file; if it ends earlier, it could not be read.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, size_bytes: int) -> None:
         self._descriptor = descriptor
+        self._size = size_bytes
         self.failure: OSError | None = None
 
     def read(self, size: int) -> bytes:
-        """The next bytes."""
+        """The next bytes.
+
+        Raises:
+            OSError: they cannot be had.
+        """
         try:
-            return os.read(self._descriptor, size)
+            return self._read(size)
         except OSError as error:
             self.failure = error
             raise
@@ -85,6 +92,12 @@ class DescriptorReader:
     def tell(self) -> int:
         """Where reading goes on."""
         return os.lseek(self._descriptor, 0, os.SEEK_CUR)
+
+    def _read(self, size: int) -> bytes:
+        data = os.read(self._descriptor, size)
+        if size and not data and self.tell() < self._size:
+            raise OSError(errno.EIO, "the file has become shorter")
+        return data
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ class Analysis:
         with costs.of("detect"):
             detections = self._wanted(self._detector.detect(frame, number, time_s))
         with costs.of("track"):
-            tracks = self._tracker.update(detections, time_s)
+            tracks = self._tracker.update(detections, frame, time_s)
             events = self.book.update(tracks, time_s, number)
             events += self.zones.update(tracks, time_s, number)
             events += self._end(self._tracker.finished())

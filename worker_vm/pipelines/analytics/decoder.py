@@ -65,8 +65,8 @@ class Decoder:
         self._expected = 0
         self._sent = 0
 
-    def run(self) -> None:
-        """Tell of the video, its frames and how it went.
+    def run(self) -> dict[str, Any]:
+        """Tell of the video and its frames; how it went.
 
         Raises:
             VideoError: it cannot be read as asked.
@@ -88,8 +88,7 @@ class Decoder:
             if isinstance(error, MemoryError) or self._watch.too_large:
                 raise
             raise corrupt(reason_of(error)) from error
-        facts = {"damage": damage + sorted(found), "seen": self._frames.seen}
-        send(STDOUT, Record("done", facts))
+        return {"damage": damage + sorted(found), "seen": self._frames.seen}
 
     def _open(self, *, strict: bool = False) -> AbstractContextManager[Source]:
         return open_source(
@@ -198,8 +197,8 @@ def main() -> None:
     """Decode stdin to stdout, confined."""
     request = Request.from_json(request_from_argv())
 
-    def work(reader: VideoReader, watch: LogWatch, threads: int) -> None:
-        Decoder(request, reader, watch, threads).run()
+    def work(reader: VideoReader, watch: LogWatch, threads: int) -> dict[str, Any]:
+        return Decoder(request, reader, watch, threads).run()
 
     serve(work, warm_up, request.size_bytes)
 

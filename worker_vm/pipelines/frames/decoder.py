@@ -2,6 +2,7 @@
 
 from contextlib import AbstractContextManager
 from fractions import Fraction
+from typing import Any
 
 import av
 
@@ -51,8 +52,8 @@ class Decoder:
         self._threads = threads
         self._damage: list[str] = []
 
-    def run(self) -> None:
-        """Tell of the video, its frames, its previews and how it went.
+    def run(self) -> dict[str, Any]:
+        """Tell of the video, its frames and its previews; how it went.
 
         Raises:
             VideoError: it cannot be read as asked.
@@ -68,7 +69,7 @@ class Decoder:
         send(STDOUT, Record("source", facts))
         how, sender = self._decode(table)
         sender.finish()
-        send(STDOUT, Record("done", {"how": how, "damage": self._damage, "seen": sender.seen}))
+        return {"how": how, "damage": self._damage, "seen": sender.seen}
 
     def _open(self, *, strict: bool = False) -> AbstractContextManager[Source]:
         return open_source(
@@ -187,8 +188,8 @@ def main() -> None:
     """Decode stdin to stdout, confined."""
     request = Request.from_json(request_from_argv())
 
-    def work(reader: VideoReader, watch: LogWatch, threads: int) -> None:
-        Decoder(request, reader, watch, threads).run()
+    def work(reader: VideoReader, watch: LogWatch, threads: int) -> dict[str, Any]:
+        return Decoder(request, reader, watch, threads).run()
 
     serve(work, warm_up, request.size_bytes)
 
