@@ -150,6 +150,8 @@ class WarmWorker(ThriftyWorker):
                 self._pool.wait(_HOST_POLL_SECONDS)
                 continue
             self.check_for_suspension(burst=timeout is None)
+            if self._stop_requested:  # while it was suspended
+                return None
             if timeout is None:
                 return super().dequeue_job_and_maintain_ttl(None, max_idle_time)
             result = super().dequeue_job_and_maintain_ttl(timeout, timeout)

@@ -53,8 +53,9 @@ def purge(
             rows = await session.execute(select(Organisation.id, Organisation.name))
             names: dict[object, str] = {row.id: row.name for row in rows}
         if not dry_run:
+            deleted = 0
             for old in found:
-                await _purge(database, old, than)
+                deleted += await _purge(database, old, than, deleted)
         return [(names.get(old.organisation_id, "(nobody's)"), old) for old in found]
 
     found = run(do)
@@ -66,11 +67,11 @@ def purge(
     typer.echo(f"{'Would delete' if dry_run else 'Deleted'} {number} events.")
 
 
-async def _purge(database: Database, old: OldEvents, than: timedelta) -> None:
+async def _purge(database: Database, old: OldEvents, than: timedelta, before: int) -> int:
     try:
-        await retention.purge(database, operator(), old.organisation_id, than)
+        return await retention.purge(database, operator(), old.organisation_id, than)
     except DBAPIError as error:
         sentence = _REFUSALS.get(getattr(error.orig, "sqlstate", None))
         if sentence is None:
             raise
-        fail(sentence)
+        fail(f"{sentence} {before} events of other organisations have been deleted.")

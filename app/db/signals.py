@@ -125,7 +125,10 @@ class Signals:
     def _call_back(self, channel: Channel, payload: str) -> None:
         for wanted, callback in self._callbacks:
             if wanted is channel:
-                callback(payload)
+                try:
+                    callback(payload)
+                except Exception:  # a hint must not fail what has been written already
+                    log.exception("signal not heeded", channel=channel.value)
 
     def _wake_everybody(self) -> None:
         """After a gap nobody knows what was missed, so everybody looks."""

@@ -181,7 +181,9 @@ class JobWriter:
             queue = self._queues[principal.user_id] = _Queue()
         future: asyncio.Future[JobRow] = asyncio.get_running_loop().create_future()
         queue.waiting.append((draft, future))
-        if queue.writers < min(_STATEMENTS, math.ceil(len(queue.waiting) / _BATCH)):
+        # The second of a user waits for the first one's lock: only while others find connections.
+        most = _STATEMENTS if len(self._queues) <= _CONNECTIONS // _STATEMENTS else 1
+        if queue.writers < min(most, math.ceil(len(queue.waiting) / _BATCH)):
             queue.writers += 1
             task = asyncio.create_task(self._write_all(principal, queue))
             self._tasks.add(task)

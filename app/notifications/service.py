@@ -177,7 +177,9 @@ async def change_webhook(  # noqa: PLR0917
     after = _state(webhook)
     changed = [name for name in after if after[name] != before[name]]
     if changed:
-        data = {"changed": changed, "enabled": after["enabled"]}
+        data: dict[str, object] = {"changed": changed, "enabled": after["enabled"]}
+        if "url" in changed:
+            data["host_before"] = authority_of(str(before["url"]))
         record_of_webhook(session, actor, Action.WEBHOOK_CHANGED, webhook, **data)
     return webhook
 

@@ -22,7 +22,7 @@ from tests.support.worker import GLB
 
 T = TypeVar("T")
 
-WALKS = 30
+WALKS = 90
 STEPS = 30
 JOBS, ATTEMPT = "/api/v1/jobs", "/worker/v1/attempts/{attempt_id}"
 SUCCEEDED = (

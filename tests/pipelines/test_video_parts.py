@@ -18,11 +18,11 @@ from worker_vm.pipelines.frames.archive import FramesArchive
 from worker_vm.video.confined import corrupt, explain
 from worker_vm.video.log_watch import LogWatch
 from worker_vm.video.problems import VideoCode, VideoError
+from worker_vm.video.reader import DescriptorReader
 from worker_vm.video.records import Record, RecordError, receive, send
 from worker_vm.video.sampling import Sample, Selector, Wish, settle_all
 from worker_vm.video.scanning import PacketTable
 from worker_vm.video.selective import Use, plan, plan_keyframes
-from worker_vm.video.source import DescriptorReader
 from worker_vm.video.tonemapping import HLG, PQ, tone_map
 
 TICK = Fraction(1, 100)

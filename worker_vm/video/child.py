@@ -8,6 +8,7 @@ from worker_vm.sandbox import ConfinedChild, Limit, Limits, SandboxError
 from worker_vm.video.input import Video
 from worker_vm.video.problems import VideoCode, VideoError
 from worker_vm.video.records import Record, RecordError, receive
+from worker_vm.video.settings import THREADS_BESIDE_DECODERS
 
 
 def decode_confined(
@@ -43,10 +44,10 @@ def decode_confined(
     threads = max(int(os.environ.get("WORKER_THREADS", "1")), 1)
     limits = Limits(
         memory_bytes=memory_bytes,
-        cpu_seconds=work_seconds * threads,
+        cpu_seconds=work_seconds * (threads + 1),
         output_bytes=0,  # it writes to a pipe only
         wall_seconds=work_seconds,
-        threads=threads,
+        threads=threads + THREADS_BESIDE_DECODERS,
     )
     peak = 0
     last = ""

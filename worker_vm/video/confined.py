@@ -14,6 +14,7 @@ import av
 from worker_vm.sandbox import confine, limits_from_argv
 from worker_vm.video.log_watch import LogWatch
 from worker_vm.video.problems import VideoCode, VideoError
+from worker_vm.video.reader import VideoReader, open_reader
 from worker_vm.video.records import Record, send
 from worker_vm.video.scanning import (
     PacketTable,
@@ -22,7 +23,8 @@ from worker_vm.video.scanning import (
     promised_seconds,
     scan,
 )
-from worker_vm.video.source import Source, VideoReader, load_decoders, open_reader
+from worker_vm.video.settings import THREADS_BESIDE_DECODERS
+from worker_vm.video.source import Source, load_decoders
 
 STDOUT = 1
 CONCEALED = "parts of pictures cannot be decoded"
@@ -44,7 +46,7 @@ def serve(
     the next attempt may read it.
 
     Args:
-        work: gets the file, what FFmpeg logs, and how many threads it may use; returns what there
+        work: gets the file, what FFmpeg logs, and how many threads decode; returns what there
             is to say once it is done.
         warm_up: has everything in memory that `work` needs, while files can still be opened.
         size_bytes: of the video.
@@ -54,9 +56,9 @@ def serve(
     reader = open_reader(_STDIN, size_bytes)
     watch = LogWatch()
     watch.listen()
-    threads = confine(limits_from_argv())
+    allowed = confine(limits_from_argv())
     try:
-        facts = work(reader, watch, threads)
+        facts = work(reader, watch, max(allowed - THREADS_BESIDE_DECODERS, 1))
         _require_read(reader)
         send(STDOUT, Record("done", facts))
     except BrokenPipeError:

@@ -6,6 +6,9 @@ from dataclasses import dataclass, fields
 from importlib.util import find_spec
 
 _MIB = 1 << 20
+THREADS_BESIDE_DECODERS = 3
+"""Of a confined child: the one that has it all done, the one that makes pictures of frames, and one
+that has ended but is not gone yet. A system counts them all."""
 _PACKAGES = {"av": "av", "numpy": "numpy", "PIL": "pillow", "pydantic": "pydantic"}
 _GROUP = " (poetry install --only worker,video)"
 

@@ -1,15 +1,12 @@
 """Opening a hostile video: known containers only, nothing but its own bytes, bounded pictures."""
 
-import errno
-import os
 import pkgutil
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any
 
 import av
 from av.container import InputContainer
@@ -17,8 +14,9 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from contract import containers
-from worker_vm.range_protocol import RangeReader
+from worker_vm.video.outline import OutlineReader, find_packets
 from worker_vm.video.problems import VideoCode, VideoError
+from worker_vm.video.reader import VideoReader
 
 FORMATS = {
     containers.MP4: "mov",
@@ -32,72 +30,10 @@ FORMATS = {
 }
 _WHITELIST = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,asf,flv,mpegts"
 _BUFFER_BYTES = 1 << 20
+# Of these an MP4's table says of each packet what there is to know.
+_TOLD_BY_TABLE = frozenset({"h264", "hevc"})
 _NOT_FOR_DECODING = frozenset({"av.__main__", "av.datasets"})
 _MICROSECOND = Fraction(1, 1_000_000)
-
-
-class VideoReader(Protocol):
-    """What FFmpeg reads a video from."""
-
-    @property
-    def failure(self) -> OSError | None:
-        """Why it could not be read."""
-
-    def read(self, size: int) -> bytes:
-        """The next bytes."""
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go elsewhere; where that is."""
-
-    def tell(self) -> int:
-        """Where reading goes on."""
-
-
-def open_reader(descriptor: int, size_bytes: int) -> VideoReader:
-    """The reader for a descriptor that a confined child was given (`video.input`)."""
-    if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-        return RangeReader(descriptor, size_bytes)
-    return DescriptorReader(descriptor, size_bytes)
-
-
-class DescriptorReader:
-    """A file that is already open, as FFmpeg's input; remembers that reading it failed.
-
-    Args:
-        descriptor: of a regular file.
-        size_bytes: of the file; if it ends earlier, it could not be read.
-    """
-
-    def __init__(self, descriptor: int, size_bytes: int) -> None:
-        self._descriptor = descriptor
-        self._size = size_bytes
-        self.failure: OSError | None = None
-
-    def read(self, size: int) -> bytes:
-        """The next bytes.
-
-        Raises:
-            OSError: they cannot be had.
-        """
-        try:
-            return self._read(size)
-        except OSError as error:
-            self.failure = error
-            raise
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go elsewhere; where that is."""
-        return os.lseek(self._descriptor, offset, whence)
-
-    def tell(self) -> int:
-        """Where reading goes on."""
-        return os.lseek(self._descriptor, 0, os.SEEK_CUR)
-
-    def _read(self, size: int) -> bytes:
-        data = os.read(self._descriptor, size)
-        if size and not data and self.tell() < self._size:
-            raise OSError(errno.EIO, "the file has become shorter")
-        return data
 
 
 @dataclass(frozen=True)
@@ -131,6 +67,7 @@ def open_source(
     max_pixels: int,
     threads: int,
     strict: bool = False,
+    parse: bool = True,
 ) -> Iterator[Source]:
     """Open a video from its beginning.
 
@@ -140,6 +77,7 @@ def open_source(
         max_pixels: of one picture.
         threads: of the decoder.
         strict: whether the decoder is to refuse what it would otherwise paint over.
+        parse: whether packets are looked into before they are decoded.
 
     Raises:
         VideoError: it has no video, more pixels than allowed, or no decoder.
@@ -153,6 +91,7 @@ def open_source(
         container_options={
             "format_whitelist": _WHITELIST,
             "protocol_whitelist": "none",
+            **({} if parse else {"fflags": "+noparse"}),
         },
         buffer_size=_BUFFER_BYTES,
         metadata_errors="replace",
@@ -167,6 +106,27 @@ def open_source(
         start = container.start_time or 0
         origin = round_away(start * _MICROSECOND / (stream.time_base or _MICROSECOND))
         yield Source(container, stream, origin)
+
+
+@contextmanager
+def open_outline(reader: VideoReader, media_type: str, *, max_pixels: int) -> Iterator[Source]:
+    """Open a video to go through its packets, which need not be read if its table tells of them.
+
+    Raises:
+        VideoError, av.FFmpegError: as `open_source` does.
+    """
+    packets = find_packets(reader) if FORMATS[media_type] == "mov" else ()
+    if packets:
+        outline = OutlineReader(reader, packets)
+        with open_source(
+            outline, media_type, max_pixels=max_pixels, threads=1, parse=False
+        ) as source:
+            if source.stream.codec_context.name in _TOLD_BY_TABLE:
+                outline.leaves_out = True
+                yield source
+                return
+    with open_source(reader, media_type, max_pixels=max_pixels, threads=1) as source:
+        yield source
 
 
 def round_away(value: Fraction) -> int:

@@ -26,6 +26,7 @@ from worker_vm.video.confined import (
 from worker_vm.video.log_watch import LogWatch
 from worker_vm.video.problems import VideoCode, VideoError
 from worker_vm.video.raw_frames import RawFrames, warm_up
+from worker_vm.video.reader import VideoReader
 from worker_vm.video.records import Record, send
 from worker_vm.video.sampling import Sample, Selector, Wish, settle_all
 from worker_vm.video.scanning import PacketTable
@@ -36,7 +37,7 @@ from worker_vm.video.selective import (
     plan,
     plan_keyframes,
 )
-from worker_vm.video.source import Source, VideoReader, open_source
+from worker_vm.video.source import Source, open_outline, open_source
 
 _SAMPLED_SECONDS = 60
 """From how much of the video samples are taken."""
@@ -71,7 +72,9 @@ class Decoder:
         Raises:
             VideoError: it cannot be read as asked.
         """
-        with self._open() as source:
+        with open_outline(
+            self._reader, self._request.media_type, max_pixels=self._request.max_pixels
+        ) as source:
             table, damage = read_packets(
                 source,
                 wanted_until=self._wish.end,

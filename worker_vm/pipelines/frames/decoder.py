@@ -22,6 +22,7 @@ from worker_vm.video.confined import (
 from worker_vm.video.log_watch import LogWatch
 from worker_vm.video.pictures import Look, warm_up
 from worker_vm.video.problems import VideoCode, VideoError
+from worker_vm.video.reader import VideoReader
 from worker_vm.video.records import Record, send
 from worker_vm.video.sampling import Sample, Selector, Wish, settle_all
 from worker_vm.video.scanning import PacketTable
@@ -32,7 +33,7 @@ from worker_vm.video.selective import (
     plan,
     plan_keyframes,
 )
-from worker_vm.video.source import Source, VideoReader, open_source
+from worker_vm.video.source import Source, open_outline, open_source
 
 
 class Decoder:
@@ -58,7 +59,7 @@ class Decoder:
         Raises:
             VideoError: it cannot be read as asked.
         """
-        with self._open() as source:
+        with self._outline() as source:
             table, self._damage = read_packets(
                 source,
                 wanted_until=self._wish.end,
@@ -70,6 +71,14 @@ class Decoder:
         how, sender = self._decode(table)
         sender.finish()
         return {"how": how, "damage": self._damage, "seen": sender.seen}
+
+    def _outline(self) -> AbstractContextManager[Source]:
+        if self._wish.sample is Sample.KEYFRAMES:
+            return (
+                self._open()
+            )  # packets that a table does not call keyframes may say so themselves
+        limit = self._request.max_pixels
+        return open_outline(self._reader, self._request.media_type, max_pixels=limit)
 
     def _open(self, *, strict: bool = False) -> AbstractContextManager[Source]:
         return open_source(
@@ -115,16 +124,17 @@ class Decoder:
             if not missing:
                 raise _nothing_wanted()
             chosen = (plan_keyframes if keyframes else plan)(table, missing.keys())
-            for frame in decode_planned(source, chosen):
-                if frame.pts is None:
-                    raise DamagedError("a picture does not say when it is shown")
-                tick = frame.pts - source.origin
-                if tick not in missing:
-                    continue
-                moments = missing.pop(tick)
-                if frame.is_corrupt:
-                    raise DamagedError("a picture is damaged")
-                sender.send(frame, tick, moments)
+            with sender:
+                for frame in decode_planned(source, chosen):
+                    if frame.pts is None:
+                        raise DamagedError("a picture does not say when it is shown")
+                    tick = frame.pts - source.origin
+                    if tick not in missing:
+                        continue
+                    moments = missing.pop(tick)
+                    if frame.is_corrupt:
+                        raise DamagedError("a picture is damaged")
+                    sender.send(frame, tick, moments)
         if missing:
             raise DamagedError("a wanted picture is missing")
         if self._watch.concealed:
@@ -136,10 +146,11 @@ class Decoder:
         with self._open(strict=not lenient) as source:
             selector, sender = self._begin(source, table)
             keyframes = self._wish.sample is Sample.KEYFRAMES
-            for frame, tick, moments in decode_chosen(
-                source, table, selector, keyframes=keyframes, lenient=lenient, errors=found
-            ):
-                sender.send(frame, tick, moments)
+            with sender:
+                for frame, tick, moments in decode_chosen(
+                    source, table, selector, keyframes=keyframes, lenient=lenient, errors=found
+                ):
+                    sender.send(frame, tick, moments)
         if self._watch.concealed:
             found.add(CONCEALED)
         if found and not lenient:
