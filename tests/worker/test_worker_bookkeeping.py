@@ -238,3 +238,17 @@ def test_an_idle_worker_can_be_suspended(
     resume(connection)
     until(lambda: status(job) is JobStatus.FINISHED)
     assert worker.stop() == 0
+
+
+def test_a_suspended_worker_that_is_stopped_takes_nothing_more(
+    platform: Platform, queue: Queue, connection: redis.Redis, start: Start
+) -> None:
+    """What waits stays in the queue for whoever comes after the maintenance."""
+    worker = start()
+    suspend(connection)
+    until(lambda: [one.get_state() for one in Worker.all(connection=connection)] == ["suspended"])
+    job = push(queue, platform.attempt_id)
+    assert worker.stop() == 0
+    resume(connection)
+    assert status(job) is JobStatus.QUEUED
+    assert queue.job_ids == [job.id]
