@@ -35,11 +35,10 @@ def streamed(platform: Platform, name: str = FILE) -> int:
 def on_disk(folder: Path) -> int:
     """Bytes of all files below a folder, whichever of them are still there."""
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except FileNotFoundError:
-            continue
+    for inside, _, names in os.walk(folder):  # which passes over folders that are gone
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += (Path(inside) / name).stat().st_size
     return total
 
 
