@@ -35,8 +35,8 @@ def streamed(platform: Platform, name: str = FILE) -> int:
 def on_disk(folder: Path) -> int:
     """Bytes of all files below a folder, whichever of them are still there."""
     total = 0
-    for inside, _, names in os.walk(folder):  # which passes over folders that are gone
-        for name in names:
+    for inside, _, files in os.walk(folder):  # which passes over folders that are gone
+        for name in files:
             with suppress(FileNotFoundError):
                 total += (Path(inside) / name).stat().st_size
     return total
