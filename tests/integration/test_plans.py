@@ -7,6 +7,7 @@ import itertools
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -70,6 +71,10 @@ class Crowd:
     ids: dict[str, UUID]
 
 
+_is_listening = ContextVar("is_listening", default=False)
+"""Whether the test's own task executes a statement, and not the pulse of this process."""
+
+
 @dataclass
 class Recorder:
     """The statements that were executed, with their values."""
@@ -81,14 +86,16 @@ class Recorder:
         """Record what goes through SQLAlchemy."""
 
         def record(_: Any, __: Any, statement: str, values: Any, *___: Any) -> None:
-            if "api_processes" not in statement:  # the pulse of this process
+            if _is_listening.get():
                 self.statements.append((statement, tuple(values)))
 
         engine = database.engine.sync_engine
         event.listen(engine, "before_cursor_execute", record)
+        listening = _is_listening.set(True)
         try:
             yield
         finally:
+            _is_listening.reset(listening)
             event.remove(engine, "before_cursor_execute", record)
 
     async def fetch(self, _: UUID, statement: str, *values: Any) -> list[Any]:
