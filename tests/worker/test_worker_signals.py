@@ -141,7 +141,10 @@ def test_a_killed_host_is_replaced(platform: Platform, queue: Queue, start: Star
     do(platform, ["progress", 1])
     job = push(queue, platform.attempt_id)
     until(lambda: status(job) is JobStatus.FINISHED)
+    guard = worker.guard()
     os.kill(worker.host(), signal.SIGKILL)
+    # A task that is taken in the very moment in which its host dies costs an attempt.
+    until(lambda: guard not in children(worker.popen.pid), "an end that is noticed")
     platform.new_attempt()
     job = push(queue, platform.attempt_id)
     until(lambda: status(job) is JobStatus.FINISHED)
