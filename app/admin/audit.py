@@ -47,23 +47,22 @@ def purge(
     """
     than = timedelta(days=older_than_days)
 
-    async def do(database: Database, _: Settings) -> list[tuple[str, OldEvents]]:
+    async def do(database: Database, _: Settings) -> list[tuple[str, int, str]]:
         async with database.transaction() as session:
             found = await find_old(session, than)
             rows = await session.execute(select(Organisation.id, Organisation.name))
             names: dict[object, str] = {row.id: row.name for row in rows}
-        if not dry_run:
-            deleted = 0
-            for old in found:
-                deleted += await _purge(database, old, than, deleted)
-        return [(names.get(old.organisation_id, "(nobody's)"), old) for old in found]
+        told: list[tuple[str, int, str]] = []
+        for old in found:
+            before = sum(number for _, number, _ in told)
+            number = old.events if dry_run else await _purge(database, old, than, before)
+            name = names.get(old.organisation_id, "(nobody's)")
+            told.append((name, number, f"{old.oldest:%Y-%m-%d}"))
+        return told
 
-    found = run(do)
-    print_table(
-        ["organisation", "events", "oldest"],
-        [(name, old.events, f"{old.oldest:%Y-%m-%d}") for name, old in found],
-    )
-    number = sum(old.events for _, old in found)
+    told = run(do)
+    print_table(["organisation", "events", "oldest"], told)
+    number = sum(number for _, number, _ in told)
     typer.echo(f"{'Would delete' if dry_run else 'Deleted'} {number} events.")
 
 
