@@ -245,8 +245,13 @@ def test_a_suspended_worker_that_is_stopped_takes_nothing_more(
 ) -> None:
     """What waits stays in the queue for whoever comes after the maintenance."""
     worker = start()
+
+    def states() -> list[str]:
+        return [one.get_state() for one in Worker.all(connection=connection)]
+
+    until(lambda: states() == ["idle"], "a worker that looks for tasks")
     suspend(connection)
-    until(lambda: [one.get_state() for one in Worker.all(connection=connection)] == ["suspended"])
+    until(lambda: states() == ["suspended"])
     job = push(queue, platform.attempt_id)
     assert worker.stop() == 0
     resume(connection)
